@@ -1,0 +1,482 @@
+//! Decide and commit: the only place that reads and stamps a session.
+//!
+//! Nothing here knows a handler or its policy's type, so it is compiled once, however many routes there are.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
+use axum::{
+    extract::{MatchedPath, OriginalUri},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use time::{Duration, OffsetDateTime};
+use tracing::{debug, error, trace, warn};
+
+use crate::{
+    info::{Outcome, RefreshInfo, SkipReason},
+    layer::Context,
+    policy::{DEFAULT_INTERVAL, DEFAULT_KEY, Policy},
+    schedule,
+    session::{self, Lifetime, Session},
+    user::{Identity, SessionUser as _},
+};
+
+/// Every event of this crate has this target.
+pub(crate) const TARGET: &str = "session_refresh";
+
+/// A mistake in how the application is put together. The answer is a 500 that says how to mend it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Misuse {
+    NoSessionManager,
+    NoUserSource,
+    NotAnnotated,
+}
+
+impl Misuse {
+    fn message(self) -> String {
+        match self {
+            Self::NoSessionManager => format!(
+                "Can't find a session. Is `SessionManagerLayer` of {} enabled, and outside of this route?",
+                session::RELEASE
+            ),
+            Self::NoUserSource => String::from(
+                "Can't tell staff or superusers: nobody says who the user is. Is there a `RefreshLayer` with \
+                 `.user::<T>()` outside of this route, or `user = Type` in its attribute?",
+            ),
+            Self::NotAnnotated => String::from(
+                "Can't extract `RefreshInfo`. Is the handler annotated with `#[session_refresh]`?",
+            ),
+        }
+    }
+}
+
+impl IntoResponse for Misuse {
+    fn into_response(self) -> Response {
+        let message = self.message();
+        error!(target: TARGET, "{message}");
+        (StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+    }
+}
+
+/// The first half of the decision: everything that needs no user.
+pub(crate) enum Examined {
+    Decided(Decision),
+    /// A refresh is due if the policy wants this user's sessions refreshed.
+    AskUser(Candidate),
+}
+
+/// What a request is told, and what is left to do when it has been answered.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    pub(crate) info: RefreshInfo,
+    refresh: Option<Box<Refresh>>,
+}
+
+/// A refresh that is due, its user not known yet.
+pub(crate) struct Candidate {
+    rules: Policy,
+    refresh: Refresh,
+}
+
+/// A refresh that happens at commit.
+#[derive(Debug)]
+struct Refresh {
+    session: Session,
+    context: Option<Arc<Context>>,
+    interval: Duration,
+    key: &'static str,
+    /// What is true of the session if nothing is done.
+    unrefreshed: RefreshInfo,
+}
+
+/// Asks the cheapest questions first, and loads the session only if they leave it open.
+pub(crate) async fn examine(
+    parts: &Parts,
+    policy: &Policy,
+    route_names_user: bool,
+) -> Result<Examined, Misuse> {
+    let context = Context::of(&parts.extensions);
+    let rules = context.map_or(*policy, |context| policy.or(context.defaults));
+    let has_user_source = route_names_user || context.is_some_and(|context| context.user.is_some());
+
+    let session = session::find(&parts.extensions).ok_or(Misuse::NoSessionManager)?;
+    if rules.asks_for_role() && !has_user_source {
+        // Refused on the first request, not on the first that is due.
+        return Err(Misuse::NoUserSource);
+    }
+    if session.id().is_none() {
+        return Ok(Examined::skipped(SkipReason::NoSession));
+    }
+    if rules
+        .skip_paths
+        .is_some_and(|prefixes| has_prefix(parts, prefixes))
+    {
+        return Ok(Examined::skipped(SkipReason::Path));
+    }
+    if rules.skip_if.is_some_and(|predicate| predicate(parts)) {
+        return Ok(Examined::skipped(SkipReason::Predicate));
+    }
+
+    let now = Context::now(context);
+    let interval = rules.interval.unwrap_or(DEFAULT_INTERVAL);
+    let key = rules.key.unwrap_or(DEFAULT_KEY);
+    let last = match last_refresh(session, key, now).await {
+        Ok(Some(last)) => last,
+        Ok(None) => return Ok(Examined::skipped(SkipReason::NoSession)),
+        Err(error) => {
+            error!(target: TARGET, %error, "could not load the session");
+            return Ok(Examined::settled(RefreshInfo::without_session(
+                Outcome::Unavailable,
+            )));
+        }
+    };
+    let lifetime = match session::lifetime(session) {
+        Lifetime::Fixed(end) => {
+            return Ok(Examined::settled(RefreshInfo {
+                refreshed: false,
+                refreshed_at: last.at,
+                expires_at: Some(end),
+                outcome: Outcome::Skipped(SkipReason::FixedExpiry),
+            }));
+        }
+        Lifetime::Rolling(lifetime) => lifetime,
+    };
+    if interval >= lifetime {
+        warn_of_interval(parts, interval, lifetime);
+    }
+    let unrefreshed = RefreshInfo {
+        refreshed: false,
+        refreshed_at: last.at,
+        expires_at: last
+            .at
+            .map(|at| at.saturating_add(lifetime))
+            .filter(|end| *end > now),
+        outcome: Outcome::NotDue,
+    };
+    if !schedule::is_due(last.at, now, interval) {
+        return Ok(Examined::settled(unrefreshed));
+    }
+    if let Some(mistake) = last.mistake {
+        debug!(target: TARGET, %mistake, "the recorded time of the last refresh is not valid: counts as never refreshed");
+    }
+
+    let candidate = Candidate {
+        rules,
+        refresh: Refresh {
+            session: session.clone(),
+            context: context.cloned(),
+            interval,
+            key,
+            unrefreshed,
+        },
+    };
+    let ask = has_user_source && (rules.skips_unauthenticated() || rules.asks_for_role());
+    Ok(if ask {
+        Examined::AskUser(candidate)
+    } else {
+        Examined::Decided(candidate.accept())
+    })
+}
+
+impl Examined {
+    fn settled(info: RefreshInfo) -> Self {
+        if let Outcome::Skipped(reason) = info.outcome {
+            trace!(target: TARGET, %reason, "session refresh skipped");
+        }
+        Self::Decided(Decision {
+            info,
+            refresh: None,
+        })
+    }
+
+    fn skipped(reason: SkipReason) -> Self {
+        Self::settled(RefreshInfo::without_session(Outcome::Skipped(reason)))
+    }
+}
+
+impl Candidate {
+    /// The second half of the decision: is this somebody whose sessions the policy refreshes?
+    ///
+    /// `Err` is the rejection of the user's extractor.
+    pub(crate) fn judge(self, user: Result<Identity, Response>) -> Decision {
+        let identity = match user {
+            Ok(identity) => identity,
+            Err(rejection) if rejection.status().is_server_error() => {
+                let status = rejection.status();
+                error!(target: TARGET, %status, "could not look the user up: the extractor rejected the request");
+                return self.reject(Outcome::Unavailable);
+            }
+            // Redirected to the login page, or turned away: a visitor.
+            Err(_) => Identity::default(),
+        };
+        let rules = &self.rules;
+        let reason = if rules.skips_unauthenticated() && !identity.is_authenticated() {
+            SkipReason::Unauthenticated
+        } else if rules.skip_superuser.unwrap_or(false) && identity.is_superuser() {
+            SkipReason::Superuser
+        } else if rules.skip_staff.unwrap_or(false) && identity.is_staff() {
+            SkipReason::Staff
+        } else {
+            return self.accept();
+        };
+        trace!(target: TARGET, %reason, "session refresh skipped");
+        self.reject(Outcome::Skipped(reason))
+    }
+
+    fn reject(self, outcome: Outcome) -> Decision {
+        Decision {
+            info: self.refresh.unrefreshed.with(outcome),
+            refresh: None,
+        }
+    }
+
+    fn accept(self) -> Decision {
+        Decision {
+            info: self.refresh.promise(),
+            refresh: Some(Box::new(self.refresh)),
+        }
+    }
+}
+
+impl Decision {
+    /// Does what was decided, unless the answer or the session forbids it, and tells the response.
+    pub(crate) async fn commit(self, mut response: Response) -> Response {
+        let info = match self.refresh {
+            Some(refresh) => refresh.commit(&mut response).await,
+            None => self.info,
+        };
+        response.extensions_mut().insert(info);
+        response
+    }
+}
+
+impl Refresh {
+    /// What a refresh at this moment makes true.
+    fn promise(&self) -> RefreshInfo {
+        let now = Context::now(self.context.as_ref());
+        let expires_at = match session::lifetime(&self.session) {
+            Lifetime::Rolling(lifetime) => now.saturating_add(lifetime),
+            Lifetime::Fixed(end) => end,
+        };
+        RefreshInfo {
+            refreshed: true,
+            refreshed_at: Some(now),
+            expires_at: Some(expires_at),
+            outcome: Outcome::Refreshed,
+        }
+    }
+
+    async fn commit(self, response: &mut Response) -> RefreshInfo {
+        let modified = self.session.is_modified();
+        let info = if response.status().is_server_error() {
+            self.unrefreshed
+                .with(Outcome::Skipped(SkipReason::ServerError))
+        } else if !modified && is_shareable(response.headers()) {
+            self.unrefreshed
+                .with(Outcome::Skipped(SkipReason::SharedCache))
+        } else {
+            self.stamp(modified).await.unwrap_or_else(|error| {
+                error!(target: TARGET, %error, "could not refresh the session");
+                self.unrefreshed.clone().with(Outcome::Unavailable)
+            })
+        };
+        match info.outcome {
+            Outcome::Refreshed => {
+                debug!(target: TARGET, expires_at = ?info.expires_at, "session refreshed");
+                if !modified {
+                    keep_private(response.headers_mut());
+                }
+            }
+            outcome => trace!(target: TARGET, reason = %outcome, "session refresh skipped"),
+        }
+        info
+    }
+
+    /// Records the refresh in the session, which marks it as modified, so that `SessionManagerLayer` saves it.
+    async fn stamp(&self, modified: bool) -> Result<RefreshInfo, tower_sessions::session::Error> {
+        let session = &self.session;
+        let gone = RefreshInfo::without_session(Outcome::Gone);
+        if session.id().is_none() {
+            return Ok(gone);
+        }
+        if !modified {
+            // Another request may have changed, refreshed or ended the session while the handler ran.
+            session.load().await?;
+        }
+        let now = Context::now(self.context.as_ref());
+        // Loads the record if the handler's own `load` did not find it: inserting then would create a session.
+        let Some(last) = last_refresh(session, self.key, now).await? else {
+            return Ok(gone);
+        };
+        let info = self.promise();
+        if let Lifetime::Fixed(end) = session::lifetime(session) {
+            return Ok(RefreshInfo {
+                expires_at: Some(end),
+                ..self.unrefreshed.clone()
+            }
+            .with(Outcome::Skipped(SkipReason::FixedExpiry)));
+        }
+        if !modified && !schedule::is_due(last.at, now, self.interval) {
+            let refreshed_meanwhile = RefreshInfo {
+                refreshed_at: last.at,
+                ..info
+            };
+            return Ok(refreshed_meanwhile.with(Outcome::NotDue));
+        }
+        session
+            .insert_value(self.key, schedule::to_stamp(now))
+            .await?;
+        Ok(info)
+    }
+}
+
+/// The last refresh that a live session's record tells of.
+struct LastRefresh {
+    at: Option<OffsetDateTime>,
+    mistake: Option<schedule::BadStamp>,
+}
+
+/// Reads the record, loading it if nobody has yet. `None` if there is none in the store.
+async fn last_refresh(
+    session: &Session,
+    key: &str,
+    now: OffsetDateTime,
+) -> Result<Option<LastRefresh>, tower_sessions::session::Error> {
+    let stamp = session.get_value(key).await?;
+    if session.id().is_none() {
+        return Ok(None);
+    }
+    Ok(Some(
+        match stamp.map(|stamp| schedule::from_stamp(&stamp, now)) {
+            None => LastRefresh {
+                at: None,
+                mistake: None,
+            },
+            Some(Ok(at)) => LastRefresh {
+                at: Some(at),
+                mistake: None,
+            },
+            Some(Err(mistake)) => LastRefresh {
+                at: None,
+                mistake: Some(mistake),
+            },
+        },
+    ))
+}
+
+fn has_prefix(parts: &Parts, prefixes: &[&str]) -> bool {
+    // A nested router sees the rest of the path only.
+    let uri = parts
+        .extensions
+        .get::<OriginalUri>()
+        .map_or(&parts.uri, |original| &original.0);
+    prefixes.iter().any(|prefix| uri.path().starts_with(prefix))
+}
+
+/// Whether a shared cache may store a response with these headers and serve it, cookie included, to somebody else:
+/// RFC 9111 §3 says that `Set-Cookie` does not prevent it.
+fn is_shareable(headers: &HeaderMap) -> bool {
+    let mut explicitly_fresh = headers.contains_key(header::EXPIRES);
+    for value in headers.get_all(header::CACHE_CONTROL) {
+        for directive in value.to_str().unwrap_or_default().split(',') {
+            let directive = directive.trim().to_ascii_lowercase();
+            match directive.split('=').next().unwrap_or_default().trim_end() {
+                // `private="field"` limits only that field; a careful reader shares the rest.
+                "private" | "no-store" if !directive.contains('=') => return false,
+                "public" | "s-maxage" | "max-age" | "must-revalidate" | "proxy-revalidate" => {
+                    explicitly_fresh = true
+                }
+                _ => {}
+            }
+        }
+    }
+    explicitly_fresh
+}
+
+/// A response without a word on caching may be stored heuristically (RFC 9111 §4.2.2): not with our cookie.
+fn keep_private(headers: &mut HeaderMap) {
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("private"));
+}
+
+/// Says once per route that a session may end before its refresh is due.
+fn warn_of_interval(parts: &Parts, interval: Duration, lifetime: Duration) {
+    static WARNED: LazyLock<Mutex<HashSet<(String, Duration)>>> = LazyLock::new(Mutex::default);
+    // The pattern, not the path: a client could make up as many paths as it likes.
+    let route = parts
+        .extensions
+        .get::<MatchedPath>()
+        .map_or("", MatchedPath::as_str);
+    let key = (route.to_owned(), interval);
+    let first = WARNED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(key);
+    if first {
+        let text = |duration: Duration| {
+            let duration = std::time::Duration::try_from(duration).unwrap_or_default();
+            humantime::format_duration(duration).to_string()
+        };
+        warn!(
+            target: TARGET,
+            route,
+            interval = text(interval),
+            inactivity_expiry = text(lifetime),
+            "the refresh interval is not shorter than the session's inactivity expiry: sessions end before they are refreshed"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(cache_control: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::CACHE_CONTROL, cache_control.parse().unwrap())])
+    }
+
+    #[test]
+    fn a_response_is_shareable_when_a_shared_cache_may_store_it() {
+        for shared in [
+            "public",
+            "max-age=60",
+            "Public, max-age=60",
+            "s-maxage=1",
+            "must-revalidate, max-age=1",
+            "private=\"x-a\", max-age=1",
+            "max-age = 9",
+        ] {
+            assert!(is_shareable(&headers(shared)), "{shared}");
+        }
+        for own in [
+            "private",
+            "no-store",
+            "max-age=60, PRIVATE",
+            "no-cache",
+            "",
+            "public, no-store",
+        ] {
+            assert!(!is_shareable(&headers(own)), "{own}");
+        }
+        assert!(!is_shareable(&HeaderMap::new()));
+        let expires = HeaderMap::from_iter([(
+            header::EXPIRES,
+            HeaderValue::from_static("Thu, 01 Dec 2044 16:00:00 GMT"),
+        )]);
+        assert!(is_shareable(&expires));
+    }
+
+    #[test]
+    fn a_refreshed_response_without_a_word_on_caching_becomes_private() {
+        let mut silent = HeaderMap::new();
+        keep_private(&mut silent);
+        assert_eq!(silent[header::CACHE_CONTROL], "private");
+        let mut said = headers("no-store");
+        keep_private(&mut said);
+        assert_eq!(said[header::CACHE_CONTROL], "no-store");
+    }
+}

@@ -1,0 +1,158 @@
+//! axum's side: the extractor that decides, and the answer as a handler's argument.
+
+use std::{fmt, marker::PhantomData};
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request},
+    response::{IntoResponse as _, Response},
+};
+use http::request::Parts;
+
+use crate::{
+    engine::{self, Decision, Examined, Misuse},
+    info::RefreshInfo,
+    policy::RefreshPolicy,
+    user::{RouteUser, UserSource},
+};
+
+/// The first argument of an annotated handler: decides by policy `P`, then extracts `T`.
+///
+/// It extracts wherever `T` does, from a request's head or from the whole of it, and rejects as `T` does. The attribute
+/// writes it; without the attribute, [`into_parts`](Self::into_parts) gives what the handler works with and the
+/// [`Guard`] that must see the response.
+///
+/// ```
+/// use axum::response::{IntoResponse, Response};
+/// use session_refresh::{FromLayer, Guarded, Policy, RefreshInfo, RefreshPolicy};
+///
+/// struct Hourly;
+///
+/// impl RefreshPolicy for Hourly {
+///     type User = FromLayer;
+///     const POLICY: Policy = Policy::every(time::Duration::hours(1));
+/// }
+///
+/// async fn handler(guarded: Guarded<Hourly, RefreshInfo>) -> Response {
+///     let (guard, refresh) = guarded.into_parts();
+///     guard.commit(format!("{refresh:?}").into_response()).await
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(handler));
+/// ```
+pub struct Guarded<P, T> {
+    guard: Guard,
+    inner: T,
+    policy: PhantomData<fn() -> P>,
+}
+
+impl<P, T> Guarded<P, T> {
+    /// What commits the decision, and the extracted value.
+    pub fn into_parts(self) -> (Guard, T) {
+        (self.guard, self.inner)
+    }
+}
+
+impl<P, T: fmt::Debug> fmt::Debug for Guarded<P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded")
+            .field("guard", &self.guard)
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A decision that is waiting for the handler's answer. Dropped without [`commit`](Self::commit), it does nothing.
+#[derive(Debug)]
+#[must_use = "a refresh happens only if the guard sees the response"]
+pub struct Guard(Decision);
+
+impl Guard {
+    /// What the handler is told.
+    #[must_use]
+    pub fn info(&self) -> &RefreshInfo {
+        &self.0.info
+    }
+
+    /// Refreshes the session if that was decided, unless the response or the session forbids it, and puts the final
+    /// [`RefreshInfo`] into the response's extensions.
+    pub async fn commit(self, response: Response) -> Response {
+        self.0.commit(response).await
+    }
+}
+
+/// The only part that is compiled for each policy and state.
+async fn decide<P, S>(parts: &mut Parts, state: &S) -> Result<Guard, Misuse>
+where
+    P: RefreshPolicy,
+    P::User: UserSource<S>,
+{
+    let decision = match engine::examine(parts, &P::POLICY, P::User::NAMED).await? {
+        Examined::Decided(decision) => decision,
+        Examined::AskUser(candidate) => {
+            let user = P::User::identify(parts, state).await;
+            candidate.judge(user)
+        }
+    };
+    parts.extensions.insert(decision.info.clone());
+    Ok(Guard(decision))
+}
+
+impl<S, P, T> FromRequestParts<S> for Guarded<P, T>
+where
+    S: Send + Sync,
+    P: RefreshPolicy,
+    P::User: UserSource<S>,
+    T: FromRequestParts<S>,
+{
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let guard = decide::<P, S>(parts, state)
+            .await
+            .map_err(Misuse::into_response)?;
+        match T::from_request_parts(parts, state).await {
+            Ok(inner) => Ok(Self {
+                guard,
+                inner,
+                policy: PhantomData,
+            }),
+            Err(rejection) => Err(rejection.into_response()),
+        }
+    }
+}
+
+impl<S, P, T> FromRequest<S> for Guarded<P, T>
+where
+    S: Send + Sync,
+    P: RefreshPolicy,
+    P::User: UserSource<S>,
+    T: FromRequest<S>,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let guard = decide::<P, S>(&mut parts, state)
+            .await
+            .map_err(Misuse::into_response)?;
+        match T::from_request(Request::from_parts(parts, body), state).await {
+            Ok(inner) => Ok(Self {
+                guard,
+                inner,
+                policy: PhantomData,
+            }),
+            Err(rejection) => Err(rejection.into_response()),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RefreshInfo {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        parts
+            .extensions
+            .get()
+            .cloned()
+            .ok_or_else(|| Misuse::NotAnnotated.into_response())
+    }
+}

@@ -1,0 +1,158 @@
+//! What a handler, and whoever sees the response, is told about the refresh.
+
+use std::fmt;
+
+use time::OffsetDateTime;
+
+/// What becomes of the session on this request.
+///
+/// As a handler's argument it is the decision: [`refreshed`](Self::refreshed) means that this request extends the
+/// session unless it ends in a 5xx or the session vanishes meanwhile. In the response's extensions it is the result.
+///
+/// ```
+/// use session_refresh::{RefreshInfo, session_refresh};
+///
+/// #[session_refresh(interval = "1h")]
+/// async fn handler(refresh: RefreshInfo) -> String {
+///     match refresh.expires_at {
+///         Some(end) => format!("you stay logged in until {end} at least"),
+///         None => String::from("you are a guest"),
+///     }
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(handler));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefreshInfo {
+    /// Whether this request extends the session: short for `outcome == Outcome::Refreshed`.
+    pub refreshed: bool,
+    /// The last extension as far as it is known, this request's included.
+    ///
+    /// `None` where there is no session, where its record was not read (a skipped path, say), or where none was ever
+    /// recorded.
+    pub refreshed_at: Option<OffsetDateTime>,
+    /// The session ends no earlier than this.
+    ///
+    /// A store that can't tell when a record expires leaves this computed: the last recorded refresh plus the lifetime
+    /// in the session's [`Expiry`](tower_sessions::Expiry). `None` where that can't be known.
+    pub expires_at: Option<OffsetDateTime>,
+    /// Why.
+    pub outcome: Outcome,
+}
+
+/// Why a session is refreshed, or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The session is extended.
+    Refreshed,
+    /// It was extended less than an interval ago.
+    NotDue,
+    /// The policy or the response says no.
+    Skipped(SkipReason),
+    /// The session was there when the request came and is not any more: logged out, flushed or replaced (as a login
+    /// does), in this handler or by another request.
+    Gone,
+    /// The session's store or the user look-up failed; the event says how. The page is served.
+    Unavailable,
+}
+
+/// Why a refresh was not even tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// The client sent no session cookie, or one that no live session belongs to.
+    NoSession,
+    /// Nobody is logged in.
+    Unauthenticated,
+    /// The user is staff and the policy skips staff.
+    Staff,
+    /// The user is a superuser and the policy skips superusers.
+    Superuser,
+    /// The path has one of the policy's prefixes.
+    Path,
+    /// The policy's predicate said so.
+    Predicate,
+    /// The session ends at a fixed time ([`Expiry::AtDateTime`](tower_sessions::Expiry::AtDateTime)).
+    FixedExpiry,
+    /// The response is a server error, and tower-sessions saves nothing on these.
+    ServerError,
+    /// The response's `Cache-Control` or `Expires` lets a shared cache store it, cookie included (RFC 9111 §3).
+    SharedCache,
+}
+
+impl SkipReason {
+    /// A stable name for logs and metrics, such as `no_session`.
+    ///
+    /// ```
+    /// assert_eq!(session_refresh::SkipReason::FixedExpiry.as_str(), "fixed_expiry");
+    /// ```
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSession => "no_session",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Staff => "staff",
+            Self::Superuser => "superuser",
+            Self::Path => "path",
+            Self::Predicate => "predicate",
+            Self::FixedExpiry => "fixed_expiry",
+            Self::ServerError => "server_error",
+            Self::SharedCache => "shared_cache",
+        }
+    }
+}
+
+impl Outcome {
+    /// A stable name for logs and metrics, such as `not_due`; a skip has its reason's name.
+    ///
+    /// ```
+    /// use session_refresh::{Outcome, SkipReason};
+    ///
+    /// assert_eq!(Outcome::NotDue.as_str(), "not_due");
+    /// assert_eq!(Outcome::Skipped(SkipReason::Staff).as_str(), "staff");
+    /// ```
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refreshed => "refreshed",
+            Self::NotDue => "not_due",
+            Self::Skipped(reason) => reason.as_str(),
+            Self::Gone => "gone",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl RefreshInfo {
+    /// No extension: `outcome` says why, and nothing is known of the session.
+    pub(crate) const fn without_session(outcome: Outcome) -> Self {
+        Self {
+            refreshed: false,
+            refreshed_at: None,
+            expires_at: None,
+            outcome,
+        }
+    }
+
+    /// The same knowledge of the session under another outcome that extends nothing.
+    pub(crate) fn with(self, outcome: Outcome) -> Self {
+        Self {
+            refreshed: false,
+            outcome,
+            ..self
+        }
+    }
+}

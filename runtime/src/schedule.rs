@@ -1,0 +1,199 @@
+//! Due or not: arithmetic on values, without I/O and without a clock of its own.
+
+use std::fmt;
+
+use serde_json::Value;
+use time::{Duration, OffsetDateTime};
+
+/// How far ahead of this machine's clock another's stamp may be before it counts as wrong.
+pub(crate) const CLOCK_SKEW: Duration = Duration::minutes(1);
+
+/// Why a stored stamp counts as never refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadStamp {
+    NotAnInteger,
+    OutOfRange,
+    InTheFuture,
+}
+
+impl fmt::Display for BadStamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAnInteger => "not an integer",
+            Self::OutOfRange => "out of range",
+            Self::InTheFuture => "more than a minute in the future",
+        })
+    }
+}
+
+/// The stamp's form in a session: integer Unix milliseconds.
+pub(crate) fn to_stamp(at: OffsetDateTime) -> Value {
+    // Every `OffsetDateTime` in milliseconds fits: years ±9999 are ±2.5e14.
+    Value::from(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
+}
+
+/// Reads a stamp as seen at `now`. Anything else than a sensible time is a mistake that the next refresh repairs.
+pub(crate) fn from_stamp(stamp: &Value, now: OffsetDateTime) -> Result<OffsetDateTime, BadStamp> {
+    let milliseconds = match stamp {
+        Value::Number(number) if number.is_i64() || number.is_u64() => number
+            .as_i64()
+            .filter(|milliseconds| *milliseconds >= 0)
+            .ok_or(BadStamp::OutOfRange)?,
+        _ => return Err(BadStamp::NotAnInteger),
+    };
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000)
+        .map_err(|_| BadStamp::OutOfRange)?;
+    if at > now.saturating_add(CLOCK_SKEW) {
+        return Err(BadStamp::InTheFuture);
+    }
+    Ok(at)
+}
+
+/// Whether a session refreshed at `last` is due at `now`. One never refreshed is due.
+pub(crate) fn is_due(
+    last: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+    interval: Duration,
+) -> bool {
+    last.is_none_or(|last| now - last >= interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(".*", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn instant() -> impl Strategy<Value = OffsetDateTime> {
+        let first = datetime!(-9999-01-01 0:00 UTC).unix_timestamp();
+        let last = datetime!(9999-12-31 23:59:59 UTC).unix_timestamp();
+        (first..=last, 0..1_000_i64).prop_map(|(seconds, milliseconds)| {
+            OffsetDateTime::from_unix_timestamp(seconds).unwrap()
+                + Duration::milliseconds(milliseconds)
+        })
+    }
+
+    /// From 1970 on, far enough from the end of time that sums stay in range.
+    fn now() -> impl Strategy<Value = OffsetDateTime> {
+        (0..200_000_000_000_i64, 0..1_000_i64).prop_map(|(seconds, milliseconds)| {
+            OffsetDateTime::from_unix_timestamp(seconds).unwrap()
+                + Duration::milliseconds(milliseconds)
+        })
+    }
+
+    fn interval() -> impl Strategy<Value = Duration> {
+        (1..10_000_000_000_i64).prop_map(Duration::milliseconds)
+    }
+
+    fn due(stamp: &Value, now: OffsetDateTime, interval: Duration) -> bool {
+        is_due(from_stamp(stamp, now).ok(), now, interval)
+    }
+
+    proptest! {
+        #[test]
+        fn no_stamp_no_clock_and_no_interval_panics(
+            stamp in json(), now in instant(), seconds in any::<i64>(), nanoseconds in 0..1_000_000_000_i32,
+        ) {
+            due(&stamp, now, Duration::new(seconds, nanoseconds));
+            due(&to_stamp(now), now, Duration::new(seconds, nanoseconds));
+        }
+
+        #[test]
+        fn a_stamp_is_read_as_it_was_written(now in now()) {
+            prop_assert_eq!(from_stamp(&to_stamp(now), now), Ok(now));
+        }
+
+        #[test]
+        fn never_due_twice_within_an_interval(now in now(), interval in interval(), part in 0.0..1.0_f64) {
+            let later = now + (interval - Duration::milliseconds(1)) * part;
+            prop_assert!(!due(&to_stamp(now), later, interval));
+        }
+
+        #[test]
+        fn always_due_after_an_interval(now in now(), interval in interval(), more in 0..1_000_000_000_i64) {
+            prop_assert!(due(&to_stamp(now), now + interval + Duration::milliseconds(more), interval));
+        }
+
+        #[test]
+        fn once_due_due_until_refreshed(now in now(), first in 0..1_000_000_000_i64, more in 0..1_000_000_000_i64, interval in interval()) {
+            let stamp = to_stamp(now);
+            let earlier = now + Duration::seconds(first);
+            let later = earlier + Duration::seconds(more);
+            prop_assert!(!due(&stamp, earlier, interval) || due(&stamp, later, interval));
+        }
+
+        #[test]
+        fn a_clock_that_jumps_heals_itself(now in now(), interval in interval()) {
+            // Stamped while the clock was a year ahead: due at once when it is right again, and then as usual.
+            let ahead = to_stamp(now + Duration::days(365));
+            prop_assert_eq!(from_stamp(&ahead, now), Err(BadStamp::InTheFuture));
+            prop_assert!(due(&ahead, now, interval));
+            prop_assert!(!due(&to_stamp(now), now, interval));
+            // Stamped while it was a year behind: due after the jump, if a year is an interval.
+            let behind = to_stamp(now);
+            prop_assert_eq!(due(&behind, now + Duration::days(365), interval), interval <= Duration::days(365));
+        }
+    }
+
+    #[test]
+    fn what_is_no_stamp_counts_as_never_refreshed() {
+        for (stamp, why) in [
+            (json!(null), BadStamp::NotAnInteger),
+            (json!("2026-11-23T12:00:00Z"), BadStamp::NotAnInteger),
+            (json!(1.5), BadStamp::NotAnInteger),
+            (json!([1]), BadStamp::NotAnInteger),
+            (json!({"at": 1}), BadStamp::NotAnInteger),
+            (json!(true), BadStamp::NotAnInteger),
+            (json!(-1), BadStamp::OutOfRange),
+            (json!(i64::MAX), BadStamp::OutOfRange),
+            (json!(u64::MAX), BadStamp::OutOfRange),
+            (
+                to_stamp(NOW + CLOCK_SKEW + Duration::milliseconds(1)),
+                BadStamp::InTheFuture,
+            ),
+        ] {
+            assert_eq!(from_stamp(&stamp, NOW), Err(why), "{stamp}");
+        }
+        assert!(is_due(None, NOW, Duration::MAX));
+    }
+
+    #[test]
+    fn a_minute_of_clock_skew_is_no_mistake() {
+        let ahead = NOW + CLOCK_SKEW;
+        assert_eq!(from_stamp(&to_stamp(ahead), NOW), Ok(ahead));
+        assert!(!is_due(Some(ahead), NOW, Duration::milliseconds(1)));
+    }
+
+    #[test]
+    fn due_exactly_at_the_interval() {
+        let interval = Duration::hours(24);
+        assert!(!is_due(
+            Some(NOW),
+            NOW + interval - Duration::nanoseconds(1),
+            interval
+        ));
+        assert!(is_due(Some(NOW), NOW + interval, interval));
+    }
+}

@@ -1,0 +1,222 @@
+//! Who is asking.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use axum::{
+    Extension,
+    extract::FromRequestParts,
+    response::{IntoResponse as _, Response},
+};
+use http::request::Parts;
+
+/// What a policy may ask about a user.
+///
+/// Implement it on your user, or on the extractor that yields it:
+///
+/// ```
+/// use session_refresh::SessionUser;
+///
+/// struct User {
+///     role: Role,
+/// }
+/// # #[derive(PartialEq)]
+/// enum Role {
+///     Member,
+///     Admin,
+/// }
+///
+/// impl SessionUser for User {
+///     fn is_superuser(&self) -> bool {
+///         self.role == Role::Admin
+///     }
+/// }
+///
+/// assert!(User { role: Role::Admin }.is_superuser());
+/// assert!(User { role: Role::Member }.is_authenticated());
+/// assert!(!None::<User>.is_authenticated());
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say who the user is",
+    label = "not a `SessionUser`",
+    note = "implement `session_refresh::SessionUser` for it; with axum-login, enable the feature `axum-login` and implement it for `AuthnBackend::User`"
+)]
+pub trait SessionUser {
+    /// Whether somebody is logged in. Default: yes, since there is a user.
+    fn is_authenticated(&self) -> bool {
+        true
+    }
+
+    /// Whether the user belongs to the staff. Default: no.
+    fn is_staff(&self) -> bool {
+        false
+    }
+
+    /// Whether the user may do everything. Default: no.
+    fn is_superuser(&self) -> bool {
+        false
+    }
+}
+
+/// Forwards to the user inside, `$user` of `$this`.
+macro_rules! forward {
+    ($(#[$attr:meta])* [$($generics:tt)*] $type:ty: |$this:ident| $user:expr) => {
+        $(#[$attr])*
+        impl<$($generics)*> SessionUser for $type {
+            fn is_authenticated(&self) -> bool {
+                let $this = self;
+                $user.is_some_and(SessionUser::is_authenticated)
+            }
+
+            fn is_staff(&self) -> bool {
+                let $this = self;
+                $user.is_some_and(SessionUser::is_staff)
+            }
+
+            fn is_superuser(&self) -> bool {
+                let $this = self;
+                $user.is_some_and(SessionUser::is_superuser)
+            }
+        }
+    };
+}
+
+forward!([U: SessionUser + ?Sized] &U: |this| Some(*this));
+forward!([U: SessionUser + ?Sized] Arc<U>: |this| Some(&**this));
+forward!([U: SessionUser + ?Sized] Box<U>: |this| Some(&**this));
+forward!([U: SessionUser] Extension<U>: |this| Some(&this.0));
+forward!(
+    /// `None`: nobody is logged in.
+    [U: SessionUser] Option<U>: |this| this.as_ref()
+);
+forward!(
+    /// `Err`: nobody is logged in.
+    [U: SessionUser, E] Result<U, E>: |this| this.as_ref().ok()
+);
+forward!(
+    #[cfg(feature = "axum-login")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "axum-login")))]
+    [B: axum_login::AuthnBackend<User: SessionUser>] axum_login::AuthSession<B>: |this| this.user.as_ref()
+);
+
+/// A [`SessionUser`]'s answers.
+///
+/// ```
+/// use session_refresh::{Identity, SessionUser as _};
+///
+/// assert!(!Identity::of(&None::<Identity>).is_authenticated());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    authenticated: bool,
+    staff: bool,
+    superuser: bool,
+}
+
+impl Identity {
+    /// What `user` answers.
+    #[must_use]
+    pub fn of(user: &impl SessionUser) -> Self {
+        Self {
+            authenticated: user.is_authenticated(),
+            staff: user.is_staff(),
+            superuser: user.is_superuser(),
+        }
+    }
+}
+
+impl SessionUser for Identity {
+    fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    fn is_staff(&self) -> bool {
+        self.staff
+    }
+
+    fn is_superuser(&self) -> bool {
+        self.superuser
+    }
+}
+
+/// What an attribute's `user = Type` may be: a [`SessionUser`], or [`FromLayer`] when the route leaves it unsaid.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say who the user is",
+    label = "not a `SessionUser`",
+    note = "implement `session_refresh::SessionUser` for it; with axum-login, enable the feature `axum-login` and implement it for `AuthnBackend::User`"
+)]
+pub trait RouteUser: 'static {
+    /// Whether the route itself says where the user comes from.
+    #[doc(hidden)]
+    const NAMED: bool;
+}
+
+impl<U: SessionUser + 'static> RouteUser for U {
+    const NAMED: bool = true;
+}
+
+/// The route leaves it to the [`RefreshLayer`](crate::RefreshLayer) who the user is.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct FromLayer;
+
+impl RouteUser for FromLayer {
+    const NAMED: bool = false;
+}
+
+/// How a [`RouteUser`] is found in a request: an extractor for the router's state, or the layer's user source.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be extracted from a request with state `{S}`",
+    note = "`user = {Self}` needs an extractor: implement `axum::extract::FromRequestParts<{S}>` for it"
+)]
+pub trait UserSource<S>: RouteUser {
+    /// Looks the user up. A rejection with a 5xx is a failure; any other means that nobody is logged in.
+    #[doc(hidden)]
+    fn identify(
+        parts: &mut Parts,
+        state: &S,
+    ) -> impl Future<Output = Result<Identity, Response>> + Send;
+}
+
+impl<S, U> UserSource<S> for U
+where
+    S: Send + Sync,
+    U: SessionUser + FromRequestParts<S> + 'static,
+{
+    async fn identify(parts: &mut Parts, state: &S) -> Result<Identity, Response> {
+        match U::from_request_parts(parts, state).await {
+            Ok(user) => Ok(Identity::of(&user)),
+            Err(rejection) => Err(rejection.into_response()),
+        }
+    }
+}
+
+impl<S: Sync> UserSource<S> for FromLayer {
+    async fn identify(parts: &mut Parts, _: &S) -> Result<Identity, Response> {
+        match crate::layer::Context::user_source(parts) {
+            Some(source) => (source.0)(parts).await,
+            None => Ok(Identity::default()),
+        }
+    }
+}
+
+/// The look-up of a [`RefreshLayer`](crate::RefreshLayer), its extractor's type forgotten.
+#[derive(Clone)]
+pub(crate) struct LayerUser(pub(crate) Arc<LookUp>);
+
+type LookUp = dyn for<'a> Fn(&'a mut Parts) -> IdentityFuture<'a> + Send + Sync;
+
+type IdentityFuture<'a> = Pin<Box<dyn Future<Output = Result<Identity, Response>> + Send + 'a>>;
+
+impl LayerUser {
+    pub(crate) fn new<U, S>(state: S) -> Self
+    where
+        U: UserSource<S>,
+        S: Send + Sync + 'static,
+    {
+        let state = Arc::new(state);
+        Self(Arc::new(move |parts| {
+            let state = Arc::clone(&state);
+            Box::pin(async move { U::identify(parts, &state).await })
+        }))
+    }
+}

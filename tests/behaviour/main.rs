@@ -1,0 +1,3 @@
+//! Behaviour over real HTTP.
+
+mod handlers;
