@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, Once, PoisonError},
 };
 
 use axum::{
@@ -13,19 +13,19 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use time::{Duration, OffsetDateTime};
-use tracing::{debug, error, trace, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use crate::{
+    TARGET,
     info::{Outcome, RefreshInfo, SkipReason},
     layer::Context,
     policy::{DEFAULT_INTERVAL, DEFAULT_KEY, Policy},
-    schedule,
-    session::{self, Lifetime, Session},
+    record,
+    schedule::{self, BadStamp, Extension},
+    session::{self, Lifetime, Session, SessionError},
+    store::{self, Commit, Touched},
     user::{Identity, SessionUser as _},
 };
-
-/// Every event of this crate has this target.
-pub(crate) const TARGET: &str = "session_refresh";
 
 /// A mistake in how the application is put together. The answer is a 500 that says how to mend it.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,7 @@ pub(crate) struct Decision {
 /// A refresh that is due, its user not known yet.
 pub(crate) struct Candidate {
     rules: Policy,
+    now: OffsetDateTime,
     refresh: Refresh,
 }
 
@@ -88,6 +89,8 @@ struct Refresh {
     context: Option<Arc<Context>>,
     interval: Duration,
     key: &'static str,
+    /// What the record told at the decision.
+    last: Last,
     /// What is true of the session if nothing is done.
     unrefreshed: RefreshInfo,
 }
@@ -120,11 +123,10 @@ pub(crate) async fn examine(
         return Ok(Examined::skipped(SkipReason::Predicate));
     }
 
-    let now = Context::now(context);
     let interval = rules.interval.unwrap_or(DEFAULT_INTERVAL);
     let key = rules.key.unwrap_or(DEFAULT_KEY);
-    let last = match last_refresh(session, key, now).await {
-        Ok(Some(last)) => last,
+    let history = match History::read(session, key, context).await {
+        Ok(Some(history)) => history,
         Ok(None) => return Ok(Examined::skipped(SkipReason::NoSession)),
         Err(error) => {
             error!(target: TARGET, %error, "could not load the session");
@@ -135,41 +137,30 @@ pub(crate) async fn examine(
     };
     let lifetime = match session::lifetime(session) {
         Lifetime::Fixed(end) => {
-            return Ok(Examined::settled(RefreshInfo {
-                refreshed: false,
-                refreshed_at: last.at,
-                expires_at: Some(end),
-                outcome: Outcome::Skipped(SkipReason::FixedExpiry),
-            }));
+            return Ok(Examined::settled(history.fixed(end)));
         }
         Lifetime::Rolling(lifetime) => lifetime,
     };
     if interval >= lifetime {
         warn_of_interval(parts, interval, lifetime);
     }
-    let unrefreshed = RefreshInfo {
-        refreshed: false,
-        refreshed_at: last.at,
-        expires_at: last
-            .at
-            .map(|at| at.saturating_add(lifetime))
-            .filter(|end| *end > now),
-        outcome: Outcome::NotDue,
-    };
-    if !schedule::is_due(last.at, now, interval) {
+    let unrefreshed = history.info(lifetime);
+    if !history.is_due(lifetime, interval) {
         return Ok(Examined::settled(unrefreshed));
     }
-    if let Some(mistake) = last.mistake {
+    if let Last::Malformed(mistake) = history.last {
         debug!(target: TARGET, %mistake, "the recorded time of the last refresh is not valid: counts as never refreshed");
     }
 
     let candidate = Candidate {
         rules,
+        now: history.now,
         refresh: Refresh {
             session: session.clone(),
             context: context.cloned(),
             interval,
             key,
+            last: history.last,
             unrefreshed,
         },
     };
@@ -235,7 +226,7 @@ impl Candidate {
 
     fn accept(self) -> Decision {
         Decision {
-            info: self.refresh.promise(),
+            info: self.refresh.promise(self.now),
             refresh: Some(Box::new(self.refresh)),
         }
     }
@@ -254,11 +245,10 @@ impl Decision {
 }
 
 impl Refresh {
-    /// What a refresh at this moment makes true.
-    fn promise(&self) -> RefreshInfo {
-        let now = Context::now(self.context.as_ref());
+    /// What a refresh at this moment makes true. The time is that of the store's clock, if a test has given it one.
+    fn promise(&self, now: OffsetDateTime) -> RefreshInfo {
         let expires_at = match session::lifetime(&self.session) {
-            Lifetime::Rolling(lifetime) => now.saturating_add(lifetime),
+            Lifetime::Rolling(lifetime) => Extension::at(now, lifetime, self.interval).expiry,
             Lifetime::Fixed(end) => end,
         };
         RefreshInfo {
@@ -278,9 +268,9 @@ impl Refresh {
             self.unrefreshed
                 .with(Outcome::Skipped(SkipReason::SharedCache))
         } else {
-            self.stamp(modified).await.unwrap_or_else(|error| {
+            self.extend(modified).await.unwrap_or_else(|error| {
                 error!(target: TARGET, %error, "could not refresh the session");
-                self.unrefreshed.clone().with(Outcome::Unavailable)
+                self.unrefreshed.with(Outcome::Unavailable)
             })
         };
         match info.outcome {
@@ -295,76 +285,192 @@ impl Refresh {
         info
     }
 
-    /// Records the refresh in the session, which marks it as modified, so that `SessionManagerLayer` saves it.
-    async fn stamp(&self, modified: bool) -> Result<RefreshInfo, tower_sessions::session::Error> {
+    /// Extends the session as its store allows, and marks it as modified, so that `SessionManagerLayer` sends the
+    /// cookie again.
+    async fn extend(&self, modified: bool) -> Result<RefreshInfo, SessionError> {
         let session = &self.session;
         let gone = RefreshInfo::without_session(Outcome::Gone);
         if session.id().is_none() {
             return Ok(gone);
         }
+        // Loads the record if the handler's own `load` did not find it: inserting or saving then would create a session.
+        let context = self.context.as_ref();
+        let Some(mut history) = History::read(session, self.key, context).await? else {
+            return Ok(gone);
+        };
+        let lifetime = match session::lifetime(session) {
+            Lifetime::Fixed(end) => return Ok(history.fixed(end)),
+            Lifetime::Rolling(lifetime) => lifetime,
+        };
+        if history.is_cleared_since(self.last) {
+            return Ok(gone);
+        }
+        if let Last::Extended(_) = history.last {
+            if modified {
+                // The handler's own change is saved by the layer, which extends the session.
+                return Ok(self.promise(history.now));
+            }
+            return self.touch(history.now, lifetime).await;
+        }
         if !modified {
             // Another request may have changed, refreshed or ended the session while the handler ran.
             session.load().await?;
-        }
-        let now = Context::now(self.context.as_ref());
-        // Loads the record if the handler's own `load` did not find it: inserting then would create a session.
-        let Some(last) = last_refresh(session, self.key, now).await? else {
-            return Ok(gone);
-        };
-        let info = self.promise();
-        if let Lifetime::Fixed(end) = session::lifetime(session) {
-            return Ok(RefreshInfo {
-                expires_at: Some(end),
-                ..self.unrefreshed.clone()
-            }
-            .with(Outcome::Skipped(SkipReason::FixedExpiry)));
-        }
-        if !modified && !schedule::is_due(last.at, now, self.interval) {
-            let refreshed_meanwhile = RefreshInfo {
-                refreshed_at: last.at,
-                ..info
+            let Some(fresh) = History::read(session, self.key, context).await? else {
+                return Ok(gone);
             };
-            return Ok(refreshed_meanwhile.with(Outcome::NotDue));
+            if !fresh.is_due(lifetime, self.interval) {
+                return Ok(fresh.info(lifetime));
+            }
+            history = fresh;
         }
         session
-            .insert_value(self.key, schedule::to_stamp(now))
+            .insert_value(self.key, schedule::to_stamp(history.now))
             .await?;
-        Ok(info)
+        Ok(self.promise(history.now))
+    }
+
+    /// Asks the store to move the expiry if the session is still there and due. Tells it by a save of unchanged data,
+    /// since tower-sessions keeps the store to itself.
+    async fn touch(
+        &self,
+        now: OffsetDateTime,
+        lifetime: Duration,
+    ) -> Result<RefreshInfo, SessionError> {
+        let Extension { expiry, due_before } = Extension::at(now, lifetime, self.interval);
+        let commit = Commit::new(due_before, expiry);
+        let saved = store::committing(&commit, self.session.save()).await;
+        match commit.result() {
+            Some(Ok(Touched::Done)) => {
+                record::mark_touched(&self.session, expiry).await?;
+                Ok(self.promise(now))
+            }
+            // Another request was faster. When exactly is not known, but that the session ends later than what was due.
+            Some(Ok(Touched::NotDue)) => Ok(RefreshInfo {
+                refreshed: false,
+                refreshed_at: None,
+                expires_at: self.unrefreshed.expires_at.max(Some(due_before)),
+                outcome: Outcome::NotDue,
+            }),
+            Some(Ok(Touched::Gone)) => Ok(RefreshInfo::without_session(Outcome::Gone)),
+            Some(Err(_)) => Ok(self.unrefreshed.with(Outcome::Unavailable)),
+            // Something beside the handler has begun to change the session: the layer saves it, which extends it.
+            None => saved.map(|()| self.promise(now)),
+        }
     }
 }
 
-/// The last refresh that a live session's record tells of.
-struct LastRefresh {
-    at: Option<OffsetDateTime>,
-    mistake: Option<schedule::BadStamp>,
-}
-
-/// Reads the record, loading it if nobody has yet. `None` if there is none in the store.
-async fn last_refresh(
-    session: &Session,
-    key: &str,
+/// What a live session's record tells of its last extension.
+#[derive(Clone, Copy, Debug)]
+struct History {
     now: OffsetDateTime,
-) -> Result<Option<LastRefresh>, tower_sessions::session::Error> {
-    let stamp = session.get_value(key).await?;
-    if session.id().is_none() {
-        return Ok(None);
+    last: Last,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Last {
+    /// The store knows when the record expires.
+    Extended(OffsetDateTime),
+    /// The session has a stamp.
+    Stamped(OffsetDateTime),
+    /// It has none.
+    Never,
+    /// It has something else in its place.
+    Malformed(BadStamp),
+}
+
+impl History {
+    /// Reads the record, loading it if nobody has yet. `None` if there is none in the store.
+    async fn read(
+        session: &Session,
+        key: &str,
+        context: Option<&Arc<Context>>,
+    ) -> Result<Option<Self>, SessionError> {
+        if let Some(expiring) = record::expiring(session).await? {
+            let now = Context::now(context, expiring.clock_ahead);
+            return Ok(Some(Self {
+                now,
+                last: Last::Extended(expiring.at),
+            }));
+        }
+        let stamp = session.get_value(key).await?;
+        if session.id().is_none() {
+            return Ok(None);
+        }
+        advise_refresh_store();
+        let now = Context::now(context, Duration::ZERO);
+        let last = match stamp.map(|stamp| schedule::from_stamp(&stamp, now)) {
+            None => Last::Never,
+            Some(Ok(at)) => Last::Stamped(at),
+            Some(Err(mistake)) => Last::Malformed(mistake),
+        };
+        Ok(Some(Self { now, last }))
     }
-    Ok(Some(
-        match stamp.map(|stamp| schedule::from_stamp(&stamp, now)) {
-            None => LastRefresh {
-                at: None,
-                mistake: None,
-            },
-            Some(Ok(at)) => LastRefresh {
-                at: Some(at),
-                mistake: None,
-            },
-            Some(Err(mistake)) => LastRefresh {
-                at: None,
-                mistake: Some(mistake),
-            },
-        },
-    ))
+
+    /// Whether the handler has cleared the session, as some applications log out.
+    fn is_cleared_since(&self, earlier: Last) -> bool {
+        matches!(
+            (earlier, self.last),
+            (Last::Extended(_) | Last::Stamped(_), Last::Never)
+        )
+    }
+
+    fn is_due(&self, lifetime: Duration, interval: Duration) -> bool {
+        match self.last {
+            Last::Extended(expiry) => Extension::at(self.now, lifetime, interval).is_due(expiry),
+            Last::Stamped(at) => schedule::is_due(Some(at), self.now, interval),
+            Last::Never | Last::Malformed(_) => schedule::is_due(None, self.now, interval),
+        }
+    }
+
+    /// What is true of a session with this lifetime if it is not refreshed.
+    fn info(&self, lifetime: Duration) -> RefreshInfo {
+        let (refreshed_at, expires_at) = match self.last {
+            // A session that was given another lifetime may end later than an extension just now would make it.
+            Last::Extended(expiry) => (
+                expiry.checked_sub(lifetime).filter(|at| *at <= self.now),
+                Some(expiry),
+            ),
+            // A session that lives on after this has been written since, by whom is not known.
+            Last::Stamped(at) => (
+                Some(at),
+                at.checked_add(lifetime).filter(|end| *end > self.now),
+            ),
+            Last::Never | Last::Malformed(_) => (None, None),
+        };
+        RefreshInfo {
+            refreshed: false,
+            refreshed_at,
+            expires_at,
+            outcome: Outcome::NotDue,
+        }
+    }
+
+    /// What is true of a session that ends at a fixed time.
+    fn fixed(&self, end: OffsetDateTime) -> RefreshInfo {
+        let (refreshed_at, expires_at) = match self.last {
+            Last::Extended(expiry) => (None, expiry),
+            Last::Stamped(at) => (Some(at), end),
+            Last::Never | Last::Malformed(_) => (None, end),
+        };
+        RefreshInfo {
+            refreshed: false,
+            refreshed_at,
+            expires_at: Some(expires_at),
+            outcome: Outcome::Skipped(SkipReason::FixedExpiry),
+        }
+    }
+}
+
+/// Says once what a plain store can't promise.
+fn advise_refresh_store() {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        info!(
+            target: TARGET,
+            "this session store saves whole records: a refresh that races a write may overwrite it, and one that races a \
+             logout may undo it; `session_refresh::store::RefreshStore` around a store that can touch does neither"
+        );
+    });
 }
 
 fn has_prefix(parts: &Parts, prefixes: &[&str]) -> bool {
@@ -387,7 +493,7 @@ fn is_shareable(headers: &HeaderMap) -> bool {
                 // `private="field"` limits only that field; a careful reader shares the rest.
                 "private" | "no-store" if !directive.contains('=') => return false,
                 "public" | "s-maxage" | "max-age" | "must-revalidate" | "proxy-revalidate" => {
-                    explicitly_fresh = true
+                    explicitly_fresh = true;
                 }
                 _ => {}
             }

@@ -148,11 +148,11 @@ impl RefreshInfo {
     }
 
     /// The same knowledge of the session under another outcome that extends nothing.
-    pub(crate) fn with(self, outcome: Outcome) -> Self {
+    pub(crate) fn with(&self, outcome: Outcome) -> Self {
         Self {
             refreshed: false,
             outcome,
-            ..self
+            ..self.clone()
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{Extensions, Request, request::Parts};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -179,10 +179,11 @@ impl Context {
         Self::of(&parts.extensions).and_then(|context| context.user.clone())
     }
 
-    pub(crate) fn now(context: Option<&Arc<Self>>) -> OffsetDateTime {
+    /// The time by the layer's clock if it has one, else by the store's, which is `ahead` of the real time.
+    pub(crate) fn now(context: Option<&Arc<Self>>, ahead: Duration) -> OffsetDateTime {
         match context.and_then(|context| context.clock.as_ref()) {
             Some(clock) => clock(),
-            None => OffsetDateTime::now_utc(),
+            None => OffsetDateTime::now_utc().saturating_add(ahead),
         }
     }
 

@@ -6,8 +6,10 @@ mod extract;
 mod info;
 mod layer;
 mod policy;
+mod record;
 mod schedule;
 mod session;
+pub mod store;
 mod user;
 
 pub use extract::{Guard, Guarded};
@@ -15,6 +17,9 @@ pub use info::{Outcome, RefreshInfo, SkipReason};
 pub use layer::{RefreshLayer, RefreshService};
 pub use policy::{Policy, RefreshPolicy};
 pub use user::{FromLayer, Identity, RouteUser, SessionUser, UserSource};
+
+/// Every event of this crate has this target.
+const TARGET: &str = "session_refresh";
 
 /// The release of tower-sessions that this crate is built on: take `Session` and `SessionManagerLayer` from here, or
 /// from the same release.
@@ -32,7 +37,6 @@ pub mod __private {
     pub use crate::policy::Policy;
 
     /// Its argument's type is what a named policy must be.
-    #[must_use]
     pub const fn named_policy(policy: Policy) -> Policy {
         policy
     }

@@ -32,6 +32,11 @@ pub(crate) fn to_stamp(at: OffsetDateTime) -> Value {
     Value::from(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
 }
 
+/// A time from integer Unix milliseconds, if there is such a time.
+pub(crate) fn from_millis(milliseconds: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000).ok()
+}
+
 /// Reads a stamp as seen at `now`. Anything else than a sensible time is a mistake that the next refresh repairs.
 pub(crate) fn from_stamp(stamp: &Value, now: OffsetDateTime) -> Result<OffsetDateTime, BadStamp> {
     let milliseconds = match stamp {
@@ -41,8 +46,7 @@ pub(crate) fn from_stamp(stamp: &Value, now: OffsetDateTime) -> Result<OffsetDat
             .ok_or(BadStamp::OutOfRange)?,
         _ => return Err(BadStamp::NotAnInteger),
     };
-    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000)
-        .map_err(|_| BadStamp::OutOfRange)?;
+    let at = from_millis(milliseconds).ok_or(BadStamp::OutOfRange)?;
     if at > now.saturating_add(CLOCK_SKEW) {
         return Err(BadStamp::InTheFuture);
     }
@@ -56,6 +60,34 @@ pub(crate) fn is_due(
     interval: Duration,
 ) -> bool {
     last.is_none_or(|last| now - last >= interval)
+}
+
+/// Cut to whole milliseconds, the finest that every store keeps: what is compared with a stored time must not be finer.
+pub(crate) fn whole_millis(time: OffsetDateTime) -> OffsetDateTime {
+    time.replace_millisecond(time.millisecond()).unwrap_or(time)
+}
+
+/// What a refresh at one moment would do to a session whose true expiry is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extension {
+    /// When the session would end.
+    pub(crate) expiry: OffsetDateTime,
+    /// It is due if it ends by then: the refresh gains at least an interval.
+    pub(crate) due_before: OffsetDateTime,
+}
+
+impl Extension {
+    pub(crate) fn at(now: OffsetDateTime, lifetime: Duration, interval: Duration) -> Self {
+        let expiry = whole_millis(now.saturating_add(lifetime));
+        Self {
+            expiry,
+            due_before: expiry.saturating_sub(interval),
+        }
+    }
+
+    pub(crate) fn is_due(&self, expires_at: OffsetDateTime) -> bool {
+        expires_at <= self.due_before
+    }
 }
 
 #[cfg(test)]
@@ -154,6 +186,31 @@ mod tests {
             // Stamped while it was a year behind: due after the jump, if a year is an interval.
             let behind = to_stamp(now);
             prop_assert_eq!(due(&behind, now + Duration::days(365), interval), interval <= Duration::days(365));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_extension_never_shortens(now in now(), left in -1_000_000_000..100_000_000_000_i64, lifetime in interval(), interval in interval()) {
+            let expires_at = now + Duration::milliseconds(left);
+            let extension = Extension::at(now, lifetime, interval);
+            if extension.is_due(expires_at) {
+                prop_assert!(extension.expiry - expires_at >= interval);
+            } else {
+                prop_assert!(extension.expiry - expires_at < interval);
+            }
+        }
+
+        #[test]
+        fn an_extended_session_is_due_one_interval_later(now in now(), lifetime in interval(), interval in interval()) {
+            let expires_at = Extension::at(now, lifetime, interval).expiry;
+            prop_assert!(!Extension::at(now + interval - Duration::milliseconds(1), lifetime, interval).is_due(expires_at));
+            prop_assert!(Extension::at(now + interval, lifetime, interval).is_due(expires_at));
+        }
+
+        #[test]
+        fn no_extension_panics(now in instant(), seconds in any::<i64>(), lifetime in any::<i64>()) {
+            Extension::at(now, Duration::seconds(lifetime), Duration::seconds(seconds)).is_due(now);
         }
     }
 

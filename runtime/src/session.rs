@@ -3,7 +3,11 @@
 use http::Extensions;
 use time::{Duration, OffsetDateTime};
 use tower_sessions::Expiry;
-pub(crate) use tower_sessions::Session;
+pub(crate) use tower_sessions::{
+    Session, SessionStore,
+    session::{Error as SessionError, Id, Record},
+    session_store as store_error,
+};
 
 /// Which release that is, for messages to people.
 pub(crate) const RELEASE: &str = "tower-sessions 0.14";

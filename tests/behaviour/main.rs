@@ -1,3 +1,4 @@
 //! Behaviour over real HTTP.
 
 mod handlers;
+mod stores;

@@ -1,6 +1,7 @@
 //! What the tests share: an application under test, served over real HTTP, and instruments to watch it with.
 
 mod app;
+pub mod backends;
 mod clock;
 mod counting;
 mod events;

@@ -1,0 +1,189 @@
+//! Redis: upstream's keys and records, and an expiry that moves alone.
+
+use std::{fmt, sync::LazyLock};
+
+use fred::{
+    interfaces::{KeysInterface, LuaInterface},
+    types::{Expiration, FromValue, MultipleValues, SetOptions, scripts::Script},
+};
+use time::OffsetDateTime;
+
+use super::{Touch, Touched};
+use crate::session::{
+    Id, Record, SessionStore,
+    store_error::{Error, Result},
+};
+
+/// Redis 7 or later, or Valkey, with tower-sessions-redis-store's keys and records: an application can change to it and
+/// back, and nobody is logged out.
+///
+/// The record and its true expiry are read in one round trip, and a touch is one script on the server.
+///
+/// ```no_run
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// use fred::prelude::*;
+/// use session_refresh::store::{RedisStore, RefreshStore};
+///
+/// let pool = Pool::new(Config::from_url("redis://localhost")?, None, None, None, 6)?;
+/// pool.init().await?;
+/// let store = RefreshStore::new(RedisStore::new(pool));
+/// # let _ = store; Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RedisStore<C> {
+    client: C,
+    prefix: String,
+}
+
+/// The record and its expiry, or nothing.
+static LOAD: LazyLock<Script> = LazyLock::new(|| {
+    Script::from_lua(
+        "local record = redis.call('GET', KEYS[1]) \
+         if not record then return false end \
+         return {record, redis.call('PEXPIRETIME', KEYS[1])}",
+    )
+});
+
+/// ARGV: due before, expiry. Answers 1 for done, 0 for not due and -2, as Redis does, for gone. A key that never
+/// expires is never due.
+static TOUCH: LazyLock<Script> = LazyLock::new(|| {
+    Script::from_lua(
+        "local now = redis.call('PEXPIRETIME', KEYS[1]) \
+         if now == -2 then return now end \
+         if now == -1 or now > tonumber(ARGV[1]) or now >= tonumber(ARGV[2]) then return 0 end \
+         return redis.call('PEXPIREAT', KEYS[1], ARGV[2])",
+    )
+});
+
+impl<C> RedisStore<C> {
+    /// Sessions under their ids, as tower-sessions-redis-store keeps them.
+    pub fn new(client: C) -> Self {
+        Self {
+            client,
+            prefix: String::new(),
+        }
+    }
+
+    /// Sessions under their ids with `prefix` before them.
+    #[must_use]
+    pub fn with_key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    fn key(&self, id: &Id) -> String {
+        format!("{}{id}", self.prefix)
+    }
+}
+
+impl<C: KeysInterface + LuaInterface + Send + Sync> RedisStore<C> {
+    /// Answers whether the condition held.
+    async fn set(&self, record: &Record, condition: SetOptions) -> Result<bool> {
+        let data = rmp_serde::to_vec(record).map_err(|error| Error::Encode(error.to_string()))?;
+        let expiry = Expiration::PXAT(millis(record.expiry_date));
+        // `OK` or nil. Asked for as a boolean, nil would be an error.
+        let set: Option<String> = self
+            .client
+            .set(
+                self.key(&record.id),
+                data.as_slice(),
+                Some(expiry),
+                Some(condition),
+                false,
+            )
+            .await
+            .map_err(backend)?;
+        Ok(set.is_some())
+    }
+
+    async fn run<R, V>(&self, script: &Script, id: &Id, arguments: V) -> Result<R>
+    where
+        R: FromValue,
+        V: TryInto<MultipleValues> + Clone + Send,
+        V::Error: Into<fred::error::Error> + Send,
+    {
+        match self
+            .client
+            .evalsha(script.sha1().clone(), self.key(id), arguments.clone())
+            .await
+        {
+            // The server has been restarted, or has never seen the script.
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                let source = script.lua().cloned().unwrap_or_default();
+                self.client
+                    .eval(source, self.key(id), arguments)
+                    .await
+                    .map_err(backend)
+            }
+            answer => answer.map_err(backend),
+        }
+    }
+}
+
+fn millis(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+#[allow(clippy::needless_pass_by_value)] // As `map_err` passes it.
+fn backend(error: fred::error::Error) -> Error {
+    Error::Backend(error.to_string())
+}
+
+#[async_trait::async_trait]
+impl<C> SessionStore for RedisStore<C>
+where
+    C: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static,
+{
+    async fn create(&self, record: &mut Record) -> Result<()> {
+        while !self.set(record, SetOptions::NX).await? {
+            record.id = Id::default();
+        }
+        Ok(())
+    }
+
+    async fn save(&self, record: &Record) -> Result<()> {
+        self.set(record, SetOptions::XX).await.map(drop)
+    }
+
+    async fn load(&self, id: &Id) -> Result<Option<Record>> {
+        let found: Option<(Vec<u8>, i64)> = self.run(&LOAD, id, ()).await?;
+        let Some((data, expiry)) = found else {
+            return Ok(None);
+        };
+        let mut record: Record =
+            rmp_serde::from_slice(&data).map_err(|error| Error::Decode(error.to_string()))?;
+        // A key without expiry keeps the record's own.
+        if let Some(expiry) = u64::try_from(expiry)
+            .ok()
+            .and_then(|_| crate::schedule::from_millis(expiry))
+        {
+            record.expiry_date = expiry;
+        }
+        Ok(Some(record))
+    }
+
+    async fn delete(&self, id: &Id) -> Result<()> {
+        self.client.del(self.key(id)).await.map_err(backend)
+    }
+}
+
+impl<C> Touch for RedisStore<C>
+where
+    C: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static,
+{
+    async fn touch(
+        &self,
+        id: &Id,
+        due_before: OffsetDateTime,
+        expiry: OffsetDateTime,
+    ) -> Result<Touched> {
+        let touched: i64 = self
+            .run(&TOUCH, id, vec![millis(due_before), millis(expiry)])
+            .await?;
+        Ok(match touched {
+            1 => Touched::Done,
+            0 => Touched::NotDue,
+            _ => Touched::Gone,
+        })
+    }
+}

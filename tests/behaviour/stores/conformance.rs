@@ -1,0 +1,75 @@
+//! The exported suite, and what an application sees that changes from the upstream crate to ours and back.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+use session_refresh::store::{Touch as _, Touched, conformance};
+use session_refresh_tests::{backends::Backend, on_every_store};
+use time::{Duration, OffsetDateTime};
+use tower_sessions::{
+    SessionStore as _,
+    session::{Id, Record},
+};
+
+on_every_store!(
+    every_store_keeps_the_promises_of_touch,
+    the_upstream_crates_sessions_are_ours_and_the_reverse
+);
+
+async fn every_store_keeps_the_promises_of_touch<B: Backend>(backend: B) {
+    conformance::check(backend.touching()).await;
+}
+
+async fn the_upstream_crates_sessions_are_ours_and_the_reverse<B: Backend>(backend: B) {
+    let (theirs, ours) = (backend.plain(), backend.touching());
+    let now = OffsetDateTime::now_utc();
+    let data = HashMap::from([("user".to_owned(), json!({"id": 7, "cart": ["tea", "salt"]}))]);
+    let mut record = Record {
+        id: Id::default(),
+        data,
+        expiry_date: now + Duration::hours(1),
+    };
+
+    // Theirs, read and touched by ours.
+    theirs.create(&mut record).await.unwrap();
+    assert_eq!(
+        ours.load(&record.id).await.unwrap().unwrap().data,
+        record.data
+    );
+    let expiry = now + Duration::hours(2);
+    assert_eq!(
+        ours.touch(&record.id, expiry, expiry).await.unwrap(),
+        Touched::Done
+    );
+    // Touched by ours, read, saved and read by theirs and ours.
+    assert_eq!(
+        theirs.load(&record.id).await.unwrap().unwrap().data,
+        record.data
+    );
+    record.data.insert("more".into(), json!(1));
+    record.expiry_date = now + Duration::hours(3);
+    theirs.save(&record).await.unwrap();
+    let read = ours.load(&record.id).await.unwrap().unwrap();
+    assert_eq!(read.data, record.data);
+    assert!(
+        (read.expiry_date - record.expiry_date).abs() <= Duration::SECOND,
+        "Redis' store upstream keeps whole seconds"
+    );
+    // Saved and deleted by ours.
+    record.data.remove("user");
+    ours.save(&record).await.unwrap();
+    assert_eq!(
+        theirs.load(&record.id).await.unwrap().unwrap().data,
+        record.data
+    );
+    ours.delete(&record.id).await.unwrap();
+    assert_eq!(theirs.load(&record.id).await.unwrap(), None);
+    // Ours, read and deleted by theirs.
+    ours.create(&mut record).await.unwrap();
+    assert_eq!(
+        theirs.load(&record.id).await.unwrap().unwrap().data,
+        record.data
+    );
+    theirs.delete(&record.id).await.unwrap();
+    assert_eq!(ours.load(&record.id).await.unwrap(), None);
+}

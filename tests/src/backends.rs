@@ -1,0 +1,235 @@
+//! The real stores. Those behind a server are skipped, with a word, where its variable is unset.
+
+use std::{env, fmt::Debug, future::Future, sync::Arc};
+
+use session_refresh::store::{
+    MySqlStore, PostgresStore, RedisStore, Serialized, SqliteStore, Touch,
+};
+use sqlx::{MySqlPool, PgPool, SqlitePool, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+use tower_sessions::{MemoryStore, SessionStore};
+use tower_sessions_redis_store::fred::prelude::{ClientLike as _, Config, Pool};
+
+/// One place where sessions are kept, seen through the store crate that others use and through ours.
+pub trait Backend: Clone + Debug + Send + Sync + 'static {
+    /// The store as its crate has it.
+    type Plain: SessionStore + Clone;
+    /// The store that can touch.
+    type Touching: Touch + Clone;
+    /// Whether a session of a megabyte fits in.
+    const HOLDS_A_MEGABYTE: bool = true;
+
+    /// Connects, and creates what must exist. `None` where there is none to connect to.
+    fn connect() -> impl Future<Output = Option<Self>> + Send;
+    /// The sessions through the store crate that others use.
+    fn plain(&self) -> Self::Plain;
+    /// The same sessions through ours.
+    fn touching(&self) -> Self::Touching;
+}
+
+/// Runs generic tests `async fn test<B: Backend>(backend: B)` on every store.
+#[macro_export]
+macro_rules! on_every_store {
+    ($($test:ident),* $(,)?) => {
+        $crate::on_every_store!(@ memory Memory: $($test),*);
+        $crate::on_every_store!(@ sqlite Sqlite: $($test),*);
+        $crate::on_every_store!(@ postgres Postgres: $($test),*);
+        $crate::on_every_store!(@ mysql MySql: $($test),*);
+        $crate::on_every_store!(@ redis Redis: $($test),*);
+    };
+    (@ $module:ident $backend:ident: $($test:ident),*) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    use $crate::backends::Backend as _;
+                    if let Some(backend) = $crate::backends::$backend::connect().await {
+                        super::$test(backend).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+/// The value of a variable that names a server.
+fn url(variable: &str) -> Option<String> {
+    let url = env::var(variable).ok().filter(|url| !url.is_empty());
+    if url.is_none() {
+        eprintln!("skipped: {variable} is not set");
+    }
+    url
+}
+
+/// tower-sessions' `MemoryStore`, and the same with one thing at a time.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    store: MemoryStore,
+    serialized: Serialized<MemoryStore>,
+}
+
+impl Backend for Memory {
+    type Plain = MemoryStore;
+    type Touching = Serialized<MemoryStore>;
+
+    async fn connect() -> Option<Self> {
+        let store = MemoryStore::default();
+        Some(Self {
+            serialized: Serialized::new(store.clone()),
+            store,
+        })
+    }
+
+    fn plain(&self) -> MemoryStore {
+        self.store.clone()
+    }
+
+    fn touching(&self) -> Serialized<MemoryStore> {
+        self.serialized.clone()
+    }
+}
+
+/// A file of its own, in write-ahead mode.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    /// Its connections.
+    pub pool: SqlitePool,
+    _directory: Arc<TempDir>,
+}
+
+impl Backend for Sqlite {
+    type Plain = tower_sessions_sqlx_store::SqliteStore;
+    type Touching = SqliteStore;
+
+    async fn connect() -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let options = SqliteConnectOptions::new()
+            .filename(directory.path().join("sessions.sqlite3"))
+            .create_if_missing(true)
+            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
+        let pool = SqlitePool::connect_with(options)
+            .await
+            .expect("a file can be opened");
+        SqliteStore::new(pool.clone())
+            .migrate()
+            .await
+            .expect("a table can be created");
+        Some(Self {
+            pool,
+            _directory: Arc::new(directory),
+        })
+    }
+
+    fn plain(&self) -> Self::Plain {
+        tower_sessions_sqlx_store::SqliteStore::new(self.pool.clone())
+    }
+
+    fn touching(&self) -> SqliteStore {
+        SqliteStore::new(self.pool.clone())
+    }
+}
+
+/// The upstream crate's migration, if it races itself, leaves without a table.
+static MIGRATION: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// The server of `POSTGRES_URL`.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    /// Its connections.
+    pub pool: PgPool,
+}
+
+impl Backend for Postgres {
+    type Plain = tower_sessions_sqlx_store::PostgresStore;
+    type Touching = PostgresStore;
+
+    async fn connect() -> Option<Self> {
+        let pool = PgPool::connect(&url("POSTGRES_URL")?)
+            .await
+            .expect("PostgreSQL answers");
+        let _alone = MIGRATION.lock().await;
+        PostgresStore::new(pool.clone())
+            .migrate()
+            .await
+            .expect("a table can be created");
+        Some(Self { pool })
+    }
+
+    fn plain(&self) -> Self::Plain {
+        tower_sessions_sqlx_store::PostgresStore::new(self.pool.clone())
+    }
+
+    fn touching(&self) -> PostgresStore {
+        PostgresStore::new(self.pool.clone())
+    }
+}
+
+/// The server of `MYSQL_URL`, MySQL or MariaDB.
+#[derive(Clone, Debug)]
+pub struct MySql {
+    /// Its connections.
+    pub pool: MySqlPool,
+}
+
+impl Backend for MySql {
+    type Plain = tower_sessions_sqlx_store::MySqlStore;
+    type Touching = MySqlStore;
+    const HOLDS_A_MEGABYTE: bool = false;
+
+    async fn connect() -> Option<Self> {
+        let pool = MySqlPool::connect(&url("MYSQL_URL")?)
+            .await
+            .expect("MySQL answers");
+        let _alone = MIGRATION.lock().await;
+        MySqlStore::new(pool.clone())
+            .migrate()
+            .await
+            .expect("a table can be created");
+        Some(Self { pool })
+    }
+
+    fn plain(&self) -> Self::Plain {
+        tower_sessions_sqlx_store::MySqlStore::new(self.pool.clone())
+    }
+
+    fn touching(&self) -> MySqlStore {
+        MySqlStore::new(self.pool.clone())
+    }
+}
+
+/// The server of `REDIS_URL`.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// Its connections.
+    pub pool: Pool,
+}
+
+impl Backend for Redis {
+    type Plain = tower_sessions_redis_store::RedisStore<Pool>;
+    type Touching = RedisStore<Pool>;
+
+    async fn connect() -> Option<Self> {
+        Some(Self::at(&url("REDIS_URL")?).await)
+    }
+
+    fn plain(&self) -> Self::Plain {
+        tower_sessions_redis_store::RedisStore::new(self.pool.clone())
+    }
+
+    fn touching(&self) -> RedisStore<Pool> {
+        RedisStore::new(self.pool.clone())
+    }
+}
+
+impl Redis {
+    /// The server at `url`.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub async fn at(url: &str) -> Self {
+        let config = Config::from_url(url).expect("REDIS_URL is a URL");
+        let pool = Pool::new(config, None, None, None, 4).expect("a pool can be built");
+        pool.init().await.expect("Redis answers");
+        Self { pool }
+    }
+}
