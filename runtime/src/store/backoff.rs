@@ -24,36 +24,50 @@ pub(super) struct Backoff {
 #[derive(Debug, Default)]
 struct State {
     in_a_row: u32,
+    /// How many pauses have begun.
+    pauses: u32,
     paused_until: Option<Instant>,
 }
 
+/// A touch that is under way, and how many pauses had begun when it began.
+#[derive(Debug)]
+pub(super) struct Attempt(u32);
+
 impl Backoff {
-    /// Whether to try. After a pause one request tries for all: the next pause begins with it.
-    pub(super) fn may_try(&self) -> bool {
+    /// Whether to try. After a pause one request tries for all: the others wait as long again.
+    pub(super) fn attempt(&self) -> Option<Attempt> {
         let mut state = self.state();
         match state.paused_until {
-            Some(until) if Instant::now() < until => false,
+            Some(until) if Instant::now() < until => return None,
             Some(_) => {
                 state.pause();
-                true
             }
-            None => true,
+            None => {}
         }
+        Some(Attempt(state.pauses))
     }
 
     pub(super) fn succeeded(&self) {
         let mut state = self.state();
-        if state.in_a_row != 0 {
-            *state = State::default();
-        }
+        state.in_a_row = 0;
+        state.paused_until = None;
     }
 
-    /// Answers how long the pause is, if one begins.
-    pub(super) fn failed(&self) -> Option<Duration> {
+    /// Answers how long the pause is, if one begins. Attempts that were under way when the last one began say nothing
+    /// new.
+    #[allow(clippy::needless_pass_by_value)] // An attempt fails once.
+    pub(super) fn failed(&self, attempt: Attempt) -> Option<Duration> {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
+        if attempt.0 != state.pauses {
+            return None;
+        }
         state.in_a_row = state.in_a_row.saturating_add(1);
-        (state.in_a_row >= PATIENCE).then(|| state.pause())
+        if state.in_a_row < PATIENCE {
+            return None;
+        }
+        state.pauses = state.pauses.wrapping_add(1);
+        Some(state.pause())
     }
 
     /// All failures so far.
@@ -82,19 +96,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pauses_double_after_three_failures_and_end_with_a_success() {
         let backoff = Backoff::default();
-        assert_eq!((backoff.failed(), backoff.failed()), (None, None));
-        assert!(backoff.may_try());
-        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
-            let pause = Duration::from_secs(seconds);
-            assert_eq!(backoff.failed(), Some(pause));
-            assert!(!backoff.may_try());
-            tokio::time::advance(pause).await;
-            assert!(backoff.may_try());
-            assert!(!backoff.may_try(), "one request tries for all");
+        for _ in 1..PATIENCE {
+            assert_eq!(backoff.failed(backoff.attempt().unwrap()), None);
         }
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let attempt = backoff.attempt().unwrap();
+            assert_eq!(backoff.failed(attempt), Some(Duration::from_secs(seconds)));
+            assert!(backoff.attempt().is_none());
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+        }
+        backoff.attempt().unwrap();
+        assert!(backoff.attempt().is_none(), "one request tries for all");
         backoff.succeeded();
-        assert!(backoff.may_try() && backoff.may_try());
-        assert_eq!(backoff.failed(), None);
+        assert!(backoff.attempt().is_some() && backoff.attempt().is_some());
+        assert_eq!(backoff.failed(backoff.attempt().unwrap()), None);
         assert_eq!(backoff.failures(), 11);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_fail_together_cause_one_pause() {
+        let backoff = Backoff::default();
+        let attempts: Vec<_> = (0..100).map(|_| backoff.attempt().unwrap()).collect();
+        let pauses: Vec<_> = attempts
+            .into_iter()
+            .filter_map(|attempt| backoff.failed(attempt))
+            .collect();
+        assert_eq!(pauses, [FIRST_PAUSE]);
     }
 }

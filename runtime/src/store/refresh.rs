@@ -122,9 +122,9 @@ impl<S: Touch> RefreshStore<S> {
         due_before: OffsetDateTime,
         expiry: OffsetDateTime,
     ) -> Result<Touched, TouchFailed> {
-        if !self.backoff.may_try() {
+        let Some(attempt) = self.backoff.attempt() else {
             return Err(TouchFailed);
-        }
+        };
         let reason = match tokio::time::timeout(
             self.limit,
             self.store.touch(id, due_before, expiry),
@@ -141,7 +141,7 @@ impl<S: Touch> RefreshStore<S> {
                 humantime::format_duration(self.limit)
             ),
         };
-        let pause = self.backoff.failed();
+        let pause = self.backoff.failed(attempt);
         error!(target: TARGET, error = reason, failed_touches = self.backoff.failures(), "could not touch the session");
         if let Some(pause) = pause {
             let pause = humantime::format_duration(pause).to_string();

@@ -144,7 +144,6 @@ struct App<B: Backend> {
     clock: TestClock,
     gate: Gate,
     server: Server,
-    client: Client,
 }
 
 impl<B: Backend> App<B> {
@@ -180,14 +179,11 @@ impl<B: Backend> App<B> {
                 SessionManagerLayer::new(store).with_secure(false),
             ));
         let server = Server::start(app).await;
-        let client = server.client();
-        client.post("/login/user").await;
         Self {
             backend,
             clock,
             gate,
             server,
-            client,
         }
     }
 

@@ -1,0 +1,254 @@
+//! A store's server that stalls, dies and comes back: what is served, and what is lost.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration as StdDuration,
+};
+
+use axum::{Extension, Router, routing::get};
+use fred::prelude::*;
+use session_refresh::{
+    session_refresh,
+    store::{RedisStore, RefreshStore},
+};
+use session_refresh_tests::{Answer, Client, Server, TestClock, login_routes};
+use tempfile::TempDir;
+use time::Duration;
+use tokio::sync::Semaphore;
+use tower_sessions::{Expiry, Session, SessionManagerLayer};
+
+/// A Redis of our own that writes every change to disk before it answers.
+struct OwnRedis {
+    port: u16,
+    directory: TempDir,
+    process: Child,
+}
+
+impl OwnRedis {
+    /// `None`, with a word, where there is no `redis-server`.
+    fn start() -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let directory = tempfile::tempdir().unwrap();
+        let Ok(process) = Self::run(port, &directory) else {
+            eprintln!("skipped: redis-server is not installed");
+            return None;
+        };
+        let redis = Self {
+            port,
+            directory,
+            process,
+        };
+        redis.wait();
+        Some(redis)
+    }
+
+    fn run(port: u16, directory: &TempDir) -> std::io::Result<Child> {
+        Command::new("redis-server")
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+            ])
+            .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
+            .arg(directory.path())
+            .stdout(Stdio::null())
+            .spawn()
+    }
+
+    fn wait(&self) {
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            std::thread::sleep(StdDuration::from_millis(10));
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([signal, &self.process.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.process = Self::run(self.port, &self.directory).unwrap();
+        self.wait();
+    }
+}
+
+impl Drop for OwnRedis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Holds requests between their decision and their commit.
+#[derive(Clone)]
+struct Gate {
+    entered: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+}
+
+#[session_refresh(interval = "24h")]
+async fn page(Extension(gate): Extension<Gate>) {
+    gate.entered.add_permits(1);
+    gate.open.acquire().await.unwrap().forget();
+}
+
+#[session_refresh(interval = "24h")]
+async fn quick() {}
+
+async fn role(session: Session) -> Result<String, http::StatusCode> {
+    let role: Option<String> = session
+        .get("role")
+        .await
+        .map_err(|_| http::StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(role.unwrap_or_default())
+}
+
+const USERS: usize = 20;
+
+/// All clients at once.
+async fn all(clients: &[Client], path: &'static str) -> Vec<Answer> {
+    let requests: Vec<_> = clients
+        .iter()
+        .cloned()
+        .map(|client| tokio::spawn(async move { client.get(path).await }))
+        .collect();
+    let mut answers = Vec::new();
+    for request in requests {
+        answers.push(request.await.unwrap());
+    }
+    answers
+}
+
+fn count(answers: &[Answer], status: u16, outcome: &str) -> usize {
+    answers
+        .iter()
+        .filter(|answer| answer.status == status && answer.outcome() == outcome)
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_stalls_or_dies_costs_no_page_and_no_session() {
+    let Some(mut redis) = OwnRedis::start() else {
+        return;
+    };
+    let pool = Builder::from_config(
+        Config::from_url(&format!("redis://127.0.0.1:{}", redis.port)).unwrap(),
+    )
+    .with_performance_config(|config| {
+        config.default_command_timeout = StdDuration::from_millis(500)
+    })
+    .with_connection_config(|config| config.reconnect_on_auth_error = true)
+    .set_policy(ReconnectPolicy::new_constant(0, 50))
+    .build_pool(2)
+    .unwrap();
+    pool.init().await.unwrap();
+    let clock = TestClock::default();
+    let store = RefreshStore::new(RedisStore::new(pool))
+        .with_clock(clock.as_fn())
+        .with_touch_limit(StdDuration::from_millis(100));
+    let gate = Gate {
+        entered: Arc::new(Semaphore::new(0)),
+        open: Arc::new(Semaphore::new(0)),
+    };
+    let app = Router::new()
+        .route("/page", get(page))
+        .route("/quick", get(quick))
+        .route("/role", get(role))
+        .merge(login_routes())
+        .layer(Extension(gate.clone()))
+        .layer(
+            SessionManagerLayer::new(store.clone())
+                .with_secure(false)
+                .with_expiry(Expiry::OnInactivity(Duration::days(14))),
+        );
+    let server = Server::start(app).await;
+    let clients: Vec<_> = (0..USERS).map(|_| server.client()).collect();
+    for client in &clients {
+        client.post("/login/user").await;
+    }
+
+    // Stalled, or killed, between decision and commit: every page is served, none claims to be refreshed.
+    for outage in ["stalled", "killed"] {
+        clock.advance(Duration::DAY);
+        let requests = tokio::spawn({
+            let clients = clients.clone();
+            async move { all(&clients, "/page").await }
+        });
+        gate.entered
+            .acquire_many(u32::try_from(USERS).unwrap())
+            .await
+            .unwrap()
+            .forget();
+        if outage == "stalled" {
+            redis.signal("-STOP")
+        } else {
+            redis.kill()
+        }
+        gate.open.add_permits(USERS);
+        let answers = requests.await.unwrap();
+        println!(
+            "{outage} at commit: {} of {USERS} pages served",
+            count(&answers, 200, "unavailable")
+        );
+        assert_eq!(count(&answers, 200, "unavailable"), USERS, "{outage}");
+        assert!(answers.iter().all(|answer| answer.set_cookie().is_empty()));
+
+        // Down before the request: a page that needs no session is served, one that does fails by its own choice.
+        let answers = all(&clients, "/quick").await;
+        println!(
+            "{outage} before: {} of {USERS} pages served",
+            count(&answers, 200, "unavailable")
+        );
+        assert_eq!(count(&answers, 200, "unavailable"), USERS, "{outage}");
+        let answers = all(&clients, "/role").await;
+        println!(
+            "{outage} before: {} of {USERS} pages that need the session are 503",
+            count(&answers, 503, "")
+        );
+
+        if outage == "stalled" {
+            redis.signal("-CONT")
+        } else {
+            redis.restart()
+        }
+        // Back: nobody has been logged out, and each session is refreshed once a touch is tried again.
+        let mut lost = 0;
+        for client in &clients {
+            let mut answer = client.get("/role").await;
+            while answer.status != 200 {
+                answer = client.get("/role").await;
+            }
+            lost += usize::from(answer.text != "user");
+            let mut page = client.get("/quick").await;
+            while page.outcome() == "unavailable" {
+                page = client.get("/quick").await;
+            }
+            assert!(
+                ["refreshed", "not_due"].contains(&page.outcome()),
+                "{}",
+                page.outcome()
+            );
+        }
+        println!(
+            "{outage}: {lost} sessions lost, {} touches failed so far",
+            store.failed_touches()
+        );
+        assert_eq!(lost, 0, "{outage}");
+    }
+}
