@@ -25,13 +25,14 @@ use crate::{
 /// for this request alone.
 ///
 /// ```
+/// # #[cfg(feature = "memory-store")] {
 /// use session_refresh::store::RefreshStore;
 /// use time::Duration;
 /// use tower_sessions::{Expiry, MemoryStore, SessionManagerLayer};
 ///
 /// let store = RefreshStore::new(MemoryStore::default());
 /// let sessions = SessionManagerLayer::new(store).with_expiry(Expiry::OnInactivity(Duration::days(14)));
-/// # let _ = sessions;
+/// # let _ = sessions; }
 /// ```
 ///
 /// Every save through it that changes no data is a touch, also the one that `with_always_save` causes on each request.
