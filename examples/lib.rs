@@ -1,1 +1,4 @@
-//! t
+//! Applications that a newcomer runs, from the workspace's root:
+//!
+//! - `cargo run --example quickstart`: the smallest application, one annotated route over a session in memory.
+//! - `cargo run --example demo`: accounts, roles, a cart and a page per policy, on axum-login and SQLite.

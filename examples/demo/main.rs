@@ -1,0 +1,84 @@
+//! Starts the demo: reads the environment, opens the database, serves, and says in one line why it can't.
+
+mod app;
+mod cart;
+mod failure;
+mod login;
+mod pages;
+mod status;
+mod store;
+mod users;
+mod view;
+
+use std::{env, fmt::Display, path::PathBuf, process::ExitCode};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use tokio::net::TcpListener;
+use tracing::Level;
+use tracing_subscriber::{
+    filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // Not everything at this level: axum-login's own events tell more about users than a console should.
+    let events = Targets::new()
+        .with_target("session_refresh", Level::TRACE)
+        .with_target("demo", Level::INFO);
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::fmt::layer().without_time())
+        .with(events)
+        .init();
+
+    match serve().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("demo: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve() -> Result<(), String> {
+    let port = port()?;
+    let path = env::var_os("DATABASE_PATH").map_or_else(|| "demo.sqlite3".into(), PathBuf::from);
+
+    // The port first: a second demo started by mistake should not touch the first one's file.
+    let listener = TcpListener::bind(("127.0.0.1", port))
+        .await
+        .map_err(|error| format!("can't listen on 127.0.0.1:{port} ({error}); is PORT taken?"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+
+    let unusable =
+        |error: &dyn Display| format!("can't use the database {} ({error})", path.display());
+    let options = SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal);
+    let pool = SqlitePoolOptions::new()
+        .connect_with(options)
+        .await
+        .map_err(|error| unusable(&error))?;
+    let app = app::router(pool).await.map_err(|error| unusable(&error))?;
+
+    println!("http://{address}   database: {}", path.display());
+    println!("Accounts to try:");
+    for account in users::ACCOUNTS {
+        println!(
+            "  {:<8} password {:<12} {}",
+            account.name, account.password, account.role
+        );
+    }
+    axum::serve(listener, app)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+fn port() -> Result<u16, String> {
+    let Some(port) = env::var_os("PORT") else {
+        return Ok(3000);
+    };
+    let port = port.to_string_lossy();
+    port.parse()
+        .map_err(|_| format!("PORT must be a number from 0 to 65535, not {port:?}"))
+}

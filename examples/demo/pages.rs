@@ -1,0 +1,136 @@
+//! The pages: one policy each. The attributes here are what the demo is about.
+
+// axum wants its handlers async, also those that wait for nothing.
+#![allow(clippy::unused_async)]
+
+use std::time::Duration as StdDuration;
+
+use axum::http::request::Parts;
+use maud::html;
+use session_refresh::{Policy, RefreshInfo, session_refresh};
+use time::Duration;
+use tower_sessions::Session;
+
+use crate::{
+    cart::Cart,
+    failure::Failure,
+    login::{Insider, LoggedIn},
+    view::{Page, member_page},
+};
+
+/// A policy with a name, for all pages on which a forgotten session would do harm.
+const SENSITIVE: Policy = Policy::every(Duration::seconds(45))
+    .skip_superuser(true)
+    .skip_if(is_prefetch);
+
+/// A browser that fetches a page in advance is no sign of a person at the keyboard.
+fn is_prefetch(request: &Parts) -> bool {
+    let purpose = request.headers.get("sec-purpose");
+    purpose.is_some_and(|purpose| purpose.as_bytes().starts_with(b"prefetch"))
+}
+
+#[session_refresh(interval = "30s")]
+pub async fn dashboard(refresh: RefreshInfo, LoggedIn(user): LoggedIn) -> Page {
+    let body = html! {
+        section.card {
+            h2 { "Hello, " (user.name) }
+            p { "Your session ends three minutes after it was last extended. Visits to this page extend it, but at "
+                "most once in 30 seconds. Try it:" }
+            ol {
+                li { "Reload now: " em { "not due" } ", and the countdown goes on." }
+                li { "Reload half a minute after the last refresh: " em { "refreshed" }
+                    ", and the countdown starts again." }
+                li { "Leave the page open. The script goes on asking, but that keeps nothing alive: "
+                    "after three minutes you are logged out." }
+            }
+            p { "All pages share one time of the last refresh; each has its own interval." }
+        }
+    };
+    member_page(
+        "Dashboard",
+        &user,
+        r#"#[session_refresh(interval = "30s")]"#,
+        &refresh,
+        &body,
+    )
+}
+
+#[session_refresh(policy = SENSITIVE)]
+pub async fn reports(refresh: RefreshInfo, LoggedIn(user): LoggedIn) -> Page {
+    let body = html! {
+        section.card {
+            h2 { "Figures of the quarter" }
+            table {
+                thead { tr { th scope="col" { "Month" } th scope="col" { "Orders" } th scope="col" { "Returns" } } }
+                tbody {
+                    @for (month, orders, returns) in [("July", 412, 9), ("August", 388, 14), ("September", 451, 7)] {
+                        tr { th scope="row" { (month) } td { (orders) } td { (returns) } }
+                    }
+                }
+            }
+            p { "Governed by a policy with a name: at most once in 45 seconds, not for superusers, and not when a "
+                "browser fetches the page in advance." }
+        }
+    };
+    member_page(
+        "Reports",
+        &user,
+        "#[session_refresh(policy = SENSITIVE)]",
+        &refresh,
+        &body,
+    )
+}
+
+#[session_refresh(interval = "20s", skip_staff)]
+pub async fn staff(refresh: RefreshInfo, Insider(user): Insider) -> Page {
+    let body = html! {
+        section.card {
+            h2 { "Shift plan" }
+            p { "This page stays open on a shared screen all day. It reloads often, and must not keep a staff member "
+                "logged in who went home: " code { "skip_staff" } "." }
+            p { "A superuser's session is refreshed here, at most once in 20 seconds." }
+        }
+    };
+    let attribute = r#"#[session_refresh(interval = "20s", skip_staff)]"#;
+    member_page("Staff area", &user, attribute, &refresh, &body)
+}
+
+#[session_refresh(interval = "20s", skip_superuser)]
+pub async fn admin(refresh: RefreshInfo, Insider(user): Insider) -> Page {
+    let body = html! {
+        section.card {
+            h2 { "Administration" }
+            p { "Who may do everything should not stay logged in by habit: " code { "skip_superuser" } "." }
+            p { "A staff member's session is refreshed here, at most once in 20 seconds." }
+        }
+    };
+    let attribute = r#"#[session_refresh(interval = "20s", skip_superuser)]"#;
+    member_page("Admin", &user, attribute, &refresh, &body)
+}
+
+#[session_refresh(interval = "5s")]
+pub async fn slow(
+    refresh: RefreshInfo,
+    LoggedIn(user): LoggedIn,
+    session: Session,
+) -> Result<Page, Failure> {
+    let before = Cart::of(&session).await?.count();
+    tokio::time::sleep(StdDuration::from_secs(5)).await;
+    let body = html! {
+        section.card {
+            h2 { "That took five seconds" }
+            p { "Things in your cart when this page was asked for: " strong #cart-before { (before) }
+                ". The number beside " em { "Cart" } " above says how many there are now." }
+            p { "What you added meanwhile in another tab is still there: the refresh is decided before the handler "
+                "runs and written after it, to the session as it is then." }
+            p { a href="/cart" { "Look into the cart" } }
+        }
+    };
+    Ok(member_page(
+        "Slow page",
+        &user,
+        r#"#[session_refresh(interval = "5s")]"#,
+        &refresh,
+        &body,
+    ))
+}
