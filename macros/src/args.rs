@@ -4,16 +4,18 @@ use std::{cell::RefCell, time::Duration};
 
 use humantime::DurationError;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::{
-    Error, Expr, ExprLit, ExprUnary, Lit, LitBool, LitStr, Path, Result, Token, Type, UnOp,
+    Error, Expr, ExprLit, ExprPath, ExprUnary, Lit, LitBool, LitInt, LitStr, Path, Result, Token,
+    Type, UnOp,
     ext::IdentExt as _,
-    parse::{ParseStream, Parser as _},
+    parse::{Parse, ParseStream, Parser as _},
     spanned::Spanned as _,
     token::Paren,
 };
 
 /// Every word, in the order in which the documentation lists them.
-const WORDS: [&str; 10] = [
+pub(crate) const WORDS: [&str; 10] = [
     "interval",
     "skip_staff",
     "skip_superuser",
@@ -34,7 +36,7 @@ pub(crate) struct Args {
     pub(crate) skip_superuser: Option<LitBool>,
     pub(crate) skip_unauthenticated: Option<LitBool>,
     pub(crate) skip_paths: Option<Vec<LitStr>>,
-    pub(crate) skip_if: Option<Path>,
+    pub(crate) skip_if: Option<ExprPath>,
     pub(crate) user: Option<Type>,
     pub(crate) policy: Option<Expr>,
     pub(crate) key: Option<LitStr>,
@@ -76,6 +78,12 @@ impl Mistakes {
     }
 }
 
+/// What is wrong and what would be right, in the compiler's own form.
+pub(crate) fn mistake(at: impl ToTokens, what: impl AsRef<str>, help: impl AsRef<str>) -> Error {
+    let (what, help) = (what.as_ref(), help.as_ref());
+    Error::new_spanned(at, format!("{what}\n\nhelp: {help}"))
+}
+
 impl Args {
     /// Reads the words between the attribute's parentheses.
     pub(crate) fn parse(tokens: TokenStream, mistakes: &Mistakes) -> Self {
@@ -85,16 +93,9 @@ impl Args {
             while !input.is_empty() {
                 if let Err(mistake) = args.word(input, &mut seen, mistakes) {
                     mistakes.push(mistake);
-                    skip_to_comma(input);
+                    up_to_comma(input);
                 }
-                if input.is_empty() {
-                    break;
-                }
-                if !input.peek(Token![,]) {
-                    mistakes.push(input.error("expected `,` between words"));
-                    skip_to_comma(input);
-                }
-                input.parse::<Option<Token![,]>>()?;
+                end_of_word(input, mistakes)?;
             }
             Ok(())
         };
@@ -109,7 +110,7 @@ impl Args {
         mistakes: &Mistakes,
     ) -> Result<()> {
         if let Ok(literal) = input.fork().parse::<Lit>() {
-            return Err(nameless_literal(&literal));
+            return Err(nameless(&literal));
         }
         if !input.peek(Ident::peek_any) {
             return Err(input.error("expected a word such as `interval`"));
@@ -124,187 +125,320 @@ impl Args {
         }
         seen.push(word.clone());
         match name.as_str() {
-            "interval" => self.interval = Some(Interval::parse(value(&word, input, "\"24h\"")?)?),
+            "interval" => self.interval = Some(Interval::read(INTERVAL.value(&word, input)?)?),
             "skip_staff" => self.skip_staff = Some(flag(&word, input)?),
             "skip_superuser" => self.skip_superuser = Some(flag(&word, input)?),
             "skip_unauthenticated" => self.skip_unauthenticated = Some(flag(&word, input)?),
             "skip_paths" => self.skip_paths = Some(paths(&word, input, mistakes)?),
-            "skip_if" => self.skip_if = Some(value(&word, input, "path::to::predicate")?.parse()?),
-            "user" => self.user = Some(value(&word, input, "CurrentUser")?.parse()?),
-            "policy" => self.policy = Some(value(&word, input, "SENSITIVE")?.parse()?),
-            "key" => self.key = Some(key(value(&word, input, "\"refreshed_at\"")?)?),
-            _ => {
-                self.krate = Some(
-                    value(&word, input, "path::to::session_refresh")?
-                        .call(Path::parse_mod_style)?,
-                )
-            }
+            "skip_if" => self.skip_if = Some(predicate(SKIP_IF.value(&word, input)?)?),
+            "user" => self.user = Some(USER.value(&word, input)?),
+            "policy" => self.policy = Some(policy(POLICY.value(&word, input)?)?),
+            "key" => self.key = Some(key(KEY.value(&word, input)?)?),
+            _ => self.krate = Some(CRATE.value_by(&word, input, Path::parse_mod_style)?),
         }
         Ok(())
     }
 }
 
+/// What a word takes, for whoever gives it something else.
+struct Takes {
+    what: &'static str,
+    example: &'static str,
+}
+
+const INTERVAL: Takes = Takes {
+    what: "a duration: a string, an integer of seconds, or a constant of type `time::Duration`",
+    example: "interval = \"24h\"",
+};
+const SKIP_PATHS: Takes = Takes {
+    what: "a list of path prefixes",
+    example: "skip_paths(\"/static/\", \"/media/\")",
+};
+const SKIP_IF: Takes = Takes {
+    what: "the path of a `fn(&http::request::Parts) -> bool`",
+    example: "skip_if = path::to::predicate",
+};
+const USER: Takes = Takes {
+    what: "a type: an extractor that implements `SessionUser`",
+    example: "user = CurrentUser",
+};
+const POLICY: Takes = Takes {
+    what: "a constant of type `Policy`",
+    example: "policy = SENSITIVE",
+};
+const KEY: Takes = Takes {
+    what: "a string literal",
+    example: "key = \"refreshed_at\"",
+};
+const CRATE: Takes = Takes {
+    what: "the path by which `session-refresh` is known here",
+    example: "crate = path::to::session_refresh",
+};
+
+impl Takes {
+    fn mistake(&self, at: impl ToTokens) -> Error {
+        mistake(
+            at,
+            format!("expected {}", self.what),
+            format!("write `{}`", self.example),
+        )
+    }
+
+    /// `= value`.
+    fn value<T: Parse>(&self, word: &Ident, input: ParseStream) -> Result<T> {
+        self.value_by(word, input, T::parse)
+    }
+
+    fn value_by<T>(
+        &self,
+        word: &Ident,
+        input: ParseStream,
+        parse: fn(ParseStream) -> Result<T>,
+    ) -> Result<T> {
+        let given = input.parse::<Option<Token![=]>>()?.is_some();
+        if !given || input.is_empty() || input.peek(Token![,]) {
+            return Err(mistake(
+                word,
+                format!("`{word}` needs a value"),
+                format!("write `{}`", self.example),
+            ));
+        }
+        parse(input).map_err(|error| {
+            // Where the parser stopped, but not in its words: they list what else the grammar would allow there.
+            self.mistake(TokenTree::Ident(Ident::new("_", error.span())))
+        })
+    }
+}
+
 impl Interval {
-    fn parse(input: ParseStream) -> Result<Self> {
-        let expr: Expr = input.parse()?;
-        let span = expr.span();
-        let known = |duration: Duration| {
-            if duration.is_zero() {
-                return Err(Error::new(span, zero_interval()));
-            }
-            Ok(Self::Known(duration, span))
-        };
-        match &expr {
+    fn read(expr: Expr) -> Result<Self> {
+        let expr = ungrouped(expr);
+        let duration = match &expr {
             Expr::Lit(ExprLit {
                 lit: Lit::Str(text),
                 ..
-            }) => known(duration(text)?),
+            }) => duration(text)?,
             Expr::Lit(ExprLit {
                 lit: Lit::Int(seconds),
                 ..
-            }) => match seconds.base10_parse::<u64>() {
-                // `time::Duration` counts seconds in an `i64`.
-                Ok(seconds) if i64::try_from(seconds).is_ok() => {
-                    known(Duration::from_secs(seconds))
-                }
-                _ => Err(Error::new(
-                    span,
-                    "interval out of range\n\nhelp: an integer is a number of seconds",
-                )),
-            },
+            }) => seconds_of(seconds)?,
             Expr::Lit(ExprLit {
                 lit: Lit::Float(_), ..
-            }) => Err(Error::new(
-                span,
-                "an interval is not a fraction\n\nhelp: use a smaller unit, such as `interval = \"90min\"`",
-            )),
-            Expr::Lit(_) => Err(Error::new(
-                span,
-                "expected a duration\n\nhelp: write a string such as `\"24h\"`, an integer of seconds or a constant of type `time::Duration`",
-            )),
+            }) => return Err(fraction(&expr)),
+            Expr::Lit(_) => return Err(INTERVAL.mistake(&expr)),
             Expr::Unary(ExprUnary {
                 op: UnOp::Neg(_),
                 expr: inner,
                 ..
-            }) if matches!(**inner, Expr::Lit(_)) => {
-                Err(Error::new(span, "an interval can't be negative"))
-            }
-            _ => Ok(Self::Constant(expr)),
+            }) if matches!(**inner, Expr::Lit(_)) => return Err(negative(&expr)),
+            _ => return Ok(Self::Constant(expr)),
+        };
+        if duration.is_zero() {
+            return Err(mistake(
+                &expr,
+                "an interval can't be zero",
+                "to write the session on every request, use `SessionManagerLayer::with_always_save`",
+            ));
         }
+        Ok(Self::Known(duration, expr.span()))
     }
 }
 
-fn zero_interval() -> &'static str {
-    "an interval can't be zero\n\nhelp: to write the session on every request, use `SessionManagerLayer::with_always_save`"
+/// `time::Duration` counts seconds in an `i64`.
+const MAX_SECONDS: u64 = i64::MAX.unsigned_abs();
+
+/// `3600`, but not `24h`, in which the `h` is no more than a suffix to the compiler.
+fn seconds_of(seconds: &LitInt) -> Result<Duration> {
+    let suffix = seconds.suffix();
+    if !suffix.is_empty() && !suffix.starts_with(['i', 'u']) {
+        return Err(mistake(
+            seconds,
+            "a duration with a unit is a string",
+            format!("write `interval = \"{seconds}\"`"),
+        ));
+    }
+    match seconds.base10_parse() {
+        Ok(seconds) if seconds <= MAX_SECONDS => Ok(Duration::from_secs(seconds)),
+        _ => Err(out_of_range(seconds)),
+    }
 }
 
 /// A duration as people write it, `24h` or `1day 2h`, by humantime's grammar less its fractions.
 fn duration(text: &LitStr) -> Result<Duration> {
-    const UNITS: &str = "help: units are `ms`, `s`, `min`, `h`, `days`, `weeks`, `months` and `years`, as in `\"24h\"` or `\"1day 2h\"`";
+    const EXAMPLE: &str = "write numbers with units, such as `\"24h\"` or `\"1day 2h\"`";
+    const UNITS: &str = "units are `ms`, `s`, `min`, `h`, `days`, `weeks`, `months` and `years`, as in `\"1day 2h\"`";
     let written = text.value();
-    let mistake = |message: String| Err(Error::new(text.span(), format!("{message}\n\n{UNITS}")));
-    if written.trim().is_empty() {
-        return mistake("an interval can't be empty".into());
+    let written = written.trim();
+    if written.is_empty() {
+        return Err(mistake(text, "an interval can't be empty", EXAMPLE));
     }
-    if written.trim_start().starts_with('-') {
-        return mistake("an interval can't be negative".into());
+    if written.starts_with('-') {
+        return Err(negative(text));
     }
     if written.contains('.') {
-        return mistake("an interval is not a fraction: use a smaller unit".into());
+        return Err(fraction(text));
     }
-    match humantime::parse_duration(&written) {
-        // `time::Duration` counts seconds in an `i64`.
-        Ok(duration) if i64::try_from(duration.as_secs()).is_ok() => Ok(duration),
+    let (what, help) = match humantime::parse_duration(written) {
+        Ok(duration) if duration.as_secs() <= MAX_SECONDS => return Ok(duration),
+        Ok(_) | Err(DurationError::NumberOverflow) => return Err(out_of_range(text)),
         Err(DurationError::UnknownUnit { unit, value, .. }) if unit.is_empty() => {
-            mistake(format!("`{value}` has no unit"))
+            (format!("`{value}` has no unit"), UNITS)
         }
-        Err(DurationError::UnknownUnit { unit, .. }) => mistake(format!("unknown unit `{unit}`")),
-        Ok(_) | Err(DurationError::NumberOverflow) => mistake("interval out of range".into()),
-        Err(error) => mistake(format!("not a duration: {error}")),
-    }
+        Err(DurationError::UnknownUnit { unit, .. }) => (format!("unknown unit `{unit}`"), UNITS),
+        Err(DurationError::NumberExpected(at)) => {
+            let rest = written.get(at..).unwrap_or(written);
+            (format!("expected a number before `{rest}`"), EXAMPLE)
+        }
+        Err(DurationError::InvalidCharacter(at)) => {
+            let rest = written.get(at..).unwrap_or(written);
+            let odd: String = rest.chars().take(1).collect();
+            (format!("`{odd}` can't be part of an interval"), EXAMPLE)
+        }
+        Err(error) => (error.to_string(), EXAMPLE),
+    };
+    Err(mistake(text, what, help))
 }
 
-/// `= value`, or an error that shows what a value looks like.
-fn value<'a>(word: &Ident, input: ParseStream<'a>, example: &str) -> Result<ParseStream<'a>> {
-    if input.peek(Token![=]) {
-        input.parse::<Token![=]>()?;
-        if !input.is_empty() && !input.peek(Token![,]) {
-            return Ok(input);
-        }
-    }
-    Err(Error::new(
-        word.span(),
-        format!("`{word}` needs a value\n\nhelp: write `{word} = {example}`"),
-    ))
+fn negative(at: impl ToTokens) -> Error {
+    Error::new_spanned(at, "an interval can't be negative")
+}
+
+fn fraction(at: impl ToTokens) -> Error {
+    mistake(
+        at,
+        "an interval can't have a fraction",
+        "use a smaller unit, as in `\"1h 30min\"`",
+    )
+}
+
+fn out_of_range(at: impl ToTokens) -> Error {
+    mistake(
+        at,
+        "interval out of range",
+        "an integer is a number of seconds; in a string, a unit follows each number, as in `\"1day 2h\"`",
+    )
 }
 
 /// `word`, `word = true` or `word = false`.
 fn flag(word: &Ident, input: ParseStream) -> Result<LitBool> {
-    if !input.peek(Token![=]) {
-        if input.peek(Paren) {
-            return Err(Error::new(
-                word.span(),
-                format!("`{word}` is a flag\n\nhelp: write `{word}` or `{word} = false`"),
-            ));
-        }
+    let mistake = |at: &dyn ToTokens| {
+        mistake(
+            at.to_token_stream(),
+            format!("`{word}` is a flag"),
+            format!("write `{word}`, `{word} = true` or `{word} = false`"),
+        )
+    };
+    if input.peek(Paren) {
+        return Err(mistake(word));
+    }
+    if input.parse::<Option<Token![=]>>()?.is_none() {
         return Ok(LitBool::new(true, word.span()));
     }
-    input.parse::<Token![=]>()?;
-    input.parse().map_err(|error| {
-        Error::new(
-            error.span(),
-            format!(
-                "`{word}` is a flag\n\nhelp: write `{word}`, `{word} = true` or `{word} = false`"
-            ),
-        )
-    })
+    if input.is_empty() || input.peek(Token![,]) {
+        return Err(mistake(word));
+    }
+    match input.fork().parse::<TokenTree>() {
+        Ok(found) => input.parse().map_err(|_| mistake(&found)),
+        Err(error) => Err(error),
+    }
 }
 
 /// `skip_paths("/static/", "/media/")`.
 fn paths(word: &Ident, input: ParseStream, mistakes: &Mistakes) -> Result<Vec<LitStr>> {
     if !input.peek(Paren) {
-        return Err(Error::new(
-            word.span(),
-            "`skip_paths` needs a list of prefixes\n\nhelp: write `skip_paths(\"/static/\", \"/media/\")`",
+        return Err(mistake(
+            word,
+            format!("`skip_paths` needs {}", SKIP_PATHS.what),
+            format!("write `{}`", SKIP_PATHS.example),
         ));
     }
     let list;
     syn::parenthesized!(list in input);
-    let paths: Vec<LitStr> = list
-        .parse_terminated(<LitStr as syn::parse::Parse>::parse, Token![,])?
-        .into_iter()
-        .collect();
-    if paths.is_empty() {
-        mistakes.push(Error::new(word.span(), "`skip_paths` lists no prefix"));
+    if list.is_empty() {
+        mistakes.push(mistake(
+            word,
+            "`skip_paths` lists no prefix",
+            format!("write `{}`", SKIP_PATHS.example),
+        ));
     }
-    for path in &paths {
-        if !path.value().starts_with('/') {
-            mistakes.push(Error::new(path.span(), "a path prefix starts with `/`"));
+    let mut paths = Vec::new();
+    while !list.is_empty() {
+        if let Ok(path) = list.parse::<LitStr>() {
+            mistakes.catch(prefix(&path));
+            paths.push(path);
+        } else {
+            mistakes.push(SKIP_PATHS.mistake(up_to_comma(&list)));
         }
+        end_of_word(&list, mistakes)?;
     }
     Ok(paths)
 }
 
-fn key(input: ParseStream) -> Result<LitStr> {
-    let key: LitStr = input.parse()?;
-    if key.value().is_empty() {
-        return Err(Error::new(key.span(), "a session key can't be empty"));
+fn prefix(path: &LitStr) -> Result<()> {
+    let written = path.value();
+    if written.is_empty() {
+        return Err(mistake(
+            path,
+            "a path prefix can't be empty",
+            "every path begins with an empty prefix: leave the attribute away",
+        ));
     }
-    Ok(key)
+    if !written.starts_with('/') {
+        return Err(mistake(
+            path,
+            "a path prefix begins with `/`",
+            format!("write `\"/{}\"`", written.escape_debug()),
+        ));
+    }
+    Ok(())
 }
 
-fn nameless_literal(literal: &Lit) -> Error {
-    let help = match literal {
-        Lit::Str(_) | Lit::Int(_) => {
-            use quote::ToTokens as _;
-            format!("\n\nhelp: write `interval = {}`", literal.to_token_stream())
+fn predicate(expr: Expr) -> Result<ExprPath> {
+    match ungrouped(expr) {
+        Expr::Path(path) => Ok(path),
+        other => Err(SKIP_IF.mistake(other)),
+    }
+}
+
+fn policy(expr: Expr) -> Result<Expr> {
+    match ungrouped(expr) {
+        literal @ Expr::Lit(_) => Err(POLICY.mistake(literal)),
+        constant => Ok(constant),
+    }
+}
+
+fn key(expr: Expr) -> Result<LitStr> {
+    match ungrouped(expr) {
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(key), ..
+        }) if key.value().is_empty() => {
+            Err(Error::new_spanned(key, "a session key can't be empty"))
         }
-        _ => String::new(),
-    };
-    Error::new(
-        literal.span(),
-        format!("expected a word, found a literal{help}"),
-    )
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(key), ..
+        }) => Ok(key),
+        other => Err(KEY.mistake(other)),
+    }
+}
+
+/// Without the invisible group that a macro puts around its `$value:expr`.
+fn ungrouped(mut expr: Expr) -> Expr {
+    while let Expr::Group(group) = expr {
+        expr = *group.expr;
+    }
+    expr
+}
+
+fn nameless(literal: &Lit) -> Error {
+    const WHAT: &str = "expected a word, found a literal";
+    match literal {
+        Lit::Str(_) | Lit::Int(_) => mistake(
+            literal,
+            WHAT,
+            format!("write `interval = {}`", literal.to_token_stream()),
+        ),
+        _ => Error::new_spanned(literal, WHAT),
+    }
 }
 
 fn unknown(word: &Ident) -> Error {
@@ -318,15 +452,30 @@ fn unknown(word: &Ident) -> Error {
         Some((_, known)) => format!("did you mean `{known}`?"),
         None => format!("words are `{}`", WORDS.join("`, `")),
     };
-    Error::new(
-        word.span(),
-        format!("unknown word `{name}`\n\nhelp: {help}"),
-    )
+    mistake(word, format!("unknown word `{name}`"), help)
+}
+
+/// The comma after a word, or the end.
+fn end_of_word(input: ParseStream, mistakes: &Mistakes) -> Result<()> {
+    if !input.is_empty() && !input.peek(Token![,]) {
+        mistakes.push(input.error("expected `,`"));
+        // What follows may well be a word that only lacks the comma.
+        if !input.peek(Ident::peek_any) {
+            up_to_comma(input);
+        }
+    }
+    input.parse::<Option<Token![,]>>()?;
+    Ok(())
 }
 
 /// After a mistake: on to the next word, so that its mistakes are reported as well.
-fn skip_to_comma(input: ParseStream) {
-    while !input.is_empty() && !input.peek(Token![,]) {
-        let _ = input.parse::<TokenTree>();
+fn up_to_comma(input: ParseStream) -> TokenStream {
+    let mut passed = TokenStream::new();
+    while !input.peek(Token![,]) {
+        match input.parse::<TokenTree>() {
+            Ok(token) => passed.extend([token]),
+            Err(_) => break,
+        }
     }
+    passed
 }

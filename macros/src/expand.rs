@@ -1,10 +1,10 @@
 //! The output: a policy type, and a function of the user's name around the user's function.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens as _, format_ident, quote, quote_spanned};
+use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Error, FnArg, GenericParam, Generics, Ident, Meta, Path, Type, parse_quote,
-    spanned::Spanned as _,
+    Attribute, Expr, FnArg, GenericParam, Generics, ReturnType, Type, TypeParam, TypeParamBound,
+    Visibility, parse_quote, punctuated::Punctuated, spanned::Spanned as _,
 };
 
 use crate::{
@@ -12,37 +12,22 @@ use crate::{
     handler::Handler,
 };
 
-pub(crate) fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn expand(args: TokenStream, item: &TokenStream) -> TokenStream {
     let mistakes = Mistakes::default();
     let args = Args::parse(args, &mistakes);
-    let handler =
-        mistakes.catch(syn::parse2::<Handler>(item.clone()).map_err(|_| not_a_function(&item)));
+    let handler = mistakes.catch(Handler::read(item.clone()));
     if let Some(handler) = &handler {
         handler.check(&mistakes);
     }
-    if let Some(errors) = mistakes.into_compile_errors() {
-        // The function as it was: one mistake in the attribute must not make a missing handler of it, too.
-        return quote!(#errors #item);
+    match (handler, mistakes.into_compile_errors()) {
+        (Some(handler), None) => refreshed(&args, &handler),
+        // The item as it was: one mistake in the attribute must not make a missing handler of it, too.
+        (_, errors) => quote!(#errors #item),
     }
-    handler
-        .map(|handler| refreshed(&args, &handler))
-        .unwrap_or_default()
-}
-
-fn not_a_function(item: &TokenStream) -> Error {
-    let span = item
-        .clone()
-        .into_iter()
-        .next()
-        .map_or_else(Span::call_site, |token| token.span());
-    Error::new(span, "`#[session_refresh]` belongs on a handler function")
 }
 
 fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
-    let krate: Path = args
-        .krate
-        .clone()
-        .unwrap_or_else(|| parse_quote!(::session_refresh));
+    let krate = runtime(args, Span::call_site());
     let Handler {
         attrs,
         vis,
@@ -50,25 +35,23 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
         body,
     } = handler;
     let name = &sig.ident;
-    let outer_attrs: Vec<_> = attrs.iter().filter_map(outer_attr).collect();
-    let cfgs: Vec<_> = attrs
-        .iter()
-        .filter(|attr| attr.path().is_ident("cfg"))
-        .collect();
+    let (outer_attrs, inner_attrs): (Vec<_>, Vec<_>) =
+        attrs.iter().partition(|attr| covers_both(attr));
 
     let route = Route::new(name, &sig.generics);
-    let policy = policy(args, &krate);
+    let policy = policy(args, &sig.generics);
     let user = args
         .user
         .as_ref()
         .map_or_else(|| quote!(#krate::FromLayer), |user| quote!(#user));
     let Route {
         ident,
-        generics,
+        params,
         fields,
         path,
+        generics,
     } = &route;
-    let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
 
     // The first argument carries the guard. One of the others would do as well, but a handler may have no other.
     let mut inputs = sig.inputs.iter().map(|input| match input {
@@ -96,38 +79,44 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
     let outer_where = &sig.generics.where_clause;
     // Spanned at what the handler returns, where a type that is no response is to be reported.
     let output = match &sig.output {
-        syn::ReturnType::Type(_, output) => output.span(),
-        syn::ReturnType::Default => name.span(),
+        ReturnType::Type(_, output) => output.span(),
+        ReturnType::Default => name.span(),
     };
-    let answer = quote_spanned! {output.resolved_at(Span::mixed_site())=>
-        #krate::__private::into_response(#name #turbofish (#first_value #(#other_names),*).await)
-    };
+    let output = output.resolved_at(Span::mixed_site());
+    let answer = Ident::new("answer", output);
+    let into_response = runtime(args, output);
+    let into_response = quote_spanned!(output=> #into_response::__private::into_response(#answer));
+    let called = quote_spanned!(output=> #name #turbofish (#first_value #(#other_names),*));
+
+    // The policy's type is private, so that `user = Type` may name a type of whatever visibility.
+    let allow =
+        (!matches!(vis, Visibility::Inherited)).then(|| quote!(#[allow(private_interfaces)]));
 
     quote! {
-        #(#cfgs)*
         #[doc(hidden)]
         #[allow(non_camel_case_types, missing_debug_implementations)]
-        #vis struct #ident #generics #fields #where_clause;
+        struct #ident #params #fields;
 
-        #(#cfgs)*
         #[automatically_derived]
-        impl #impl_generics #krate::RefreshPolicy for #ident #type_generics #where_clause {
+        impl #impl_generics #krate::RefreshPolicy for #path #where_clause {
             type User = #user;
             const POLICY: #krate::Policy = #policy;
         }
 
         #(#outer_attrs)*
+        #allow
         #vis async fn #name #outer_generics (
             #guard: #krate::Guarded<#path, #first>,
             #(#other_names: #others,)*
         ) -> #krate::__private::Response
         #outer_where
         {
-            #(#attrs)*
+            #(#inner_attrs)*
             #sig #body
 
             let (#guard, #first_pattern) = #guard.into_parts();
-            #guard.commit(#answer).await
+            let #answer = #called.await;
+            #guard.commit(#into_response).await
         }
     }
 }
@@ -136,31 +125,37 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
 struct Route {
     ident: Ident,
     /// The handler's type and const parameters, since `user = Type` may name them.
-    generics: Generics,
+    params: Option<TokenStream>,
     fields: Option<TokenStream>,
     /// How the handler's signature names it.
     path: TokenStream,
+    /// Those of the implementation.
+    generics: Generics,
 }
 
 impl Route {
     fn new(handler: &Ident, generics: &Generics) -> Self {
         let ident = format_ident!("__SessionRefresh_{}", handler, span = Span::call_site());
-        let mut generics = generics.clone();
-        generics.params = generics
-            .params
-            .into_iter()
-            .filter(|param| !matches!(param, GenericParam::Lifetime(_)))
-            .collect();
-        let types: Vec<_> = generics
-            .type_params()
-            .map(|param| param.ident.clone())
-            .collect();
+        let types: Vec<_> = generics.type_params().map(|param| &param.ident).collect();
+        let consts: Vec<_> = generics.const_params().collect();
+        let params = generics.params.iter().filter_map(|param| match param {
+            GenericParam::Type(TypeParam { ident, .. }) => {
+                Some(quote!(#ident: ?::core::marker::Sized))
+            }
+            GenericParam::Const(param) => Some(param.to_token_stream()),
+            GenericParam::Lifetime(_) => None,
+        });
+        let has_params = !types.is_empty() || !consts.is_empty();
+        let params = has_params.then(|| quote!(<#(#params),*>));
         let fields =
-            (!types.is_empty()).then(|| quote!((#(::core::marker::PhantomData<fn() -> #types>),*)));
-        let (_, type_generics, _) = generics.split_for_impl();
-        let path = quote!(#ident #type_generics);
+            (!types.is_empty()).then(|| quote!((#(::core::marker::PhantomData<#types>),*)));
+
+        let generics = of_policy(generics);
+        let (_, arguments, _) = generics.split_for_impl();
+        let path = quote!(#ident #arguments);
         Self {
             ident,
+            params,
             fields,
             path,
             generics,
@@ -168,20 +163,119 @@ impl Route {
     }
 }
 
+/// The handler's generics without its lifetimes, which a constant can't have; types live as long as the router.
+fn of_policy(generics: &Generics) -> Generics {
+    let lifetimes: Vec<_> = generics
+        .lifetimes()
+        .map(|param| param.lifetime.ident.clone())
+        .collect();
+    let mut generics = generics.clone();
+    generics.params = generics
+        .params
+        .into_iter()
+        .filter(|param| !matches!(param, GenericParam::Lifetime(_)))
+        .collect();
+    let types: Vec<_> = generics
+        .type_params_mut()
+        .map(|param| {
+            param.bounds = std::mem::take(&mut param.bounds)
+                .into_iter()
+                .filter(|bound: &TypeParamBound| !mentions(bound.to_token_stream(), &lifetimes))
+                .collect();
+            param.ident.clone()
+        })
+        .collect();
+    if let Some(clause) = &mut generics.where_clause {
+        clause.predicates = std::mem::replace(&mut clause.predicates, Punctuated::new())
+            .into_iter()
+            .filter(|predicate| !mentions(predicate.to_token_stream(), &lifetimes))
+            .collect();
+    }
+    if !types.is_empty() {
+        let clause = generics.make_where_clause();
+        clause.predicates.extend(
+            types
+                .iter()
+                .map(|ty| -> syn::WherePredicate { parse_quote!(#ty: 'static) }),
+        );
+    }
+    generics
+}
+
+/// Whether one of `names` stands anywhere in `tokens`.
+fn mentions(tokens: TokenStream, names: &[Ident]) -> bool {
+    !names.is_empty()
+        && tokens.into_iter().any(|token| match token {
+            TokenTree::Ident(ident) => names.contains(&ident),
+            TokenTree::Group(group) => mentions(group.stream(), names),
+            _ => false,
+        })
+}
+
+/// The path of the runtime.
+fn runtime(args: &Args, span: Span) -> TokenStream {
+    args.krate.as_ref().map_or_else(
+        || quote_spanned!(span=> ::session_refresh),
+        ToTokens::to_token_stream,
+    )
+}
+
 /// The policy as a constant expression: the named one, if any, and each word over it.
-fn policy(args: &Args, krate: &Path) -> TokenStream {
-    let mut policy = match &args.policy {
-        Some(named) => quote_spanned!(named.span()=> #krate::__private::named_policy(#named)),
-        None => quote!(#krate::Policy::new()),
+fn policy(args: &Args, generics: &Generics) -> TokenStream {
+    let krate = runtime(args, Span::call_site());
+    let words = words(args);
+    let policy = match (&args.policy, &args.interval) {
+        (Some(named), _) if words.is_empty() => named.to_token_stream(),
+        (Some(named), _) => {
+            let span = named.span().resolved_at(Span::mixed_site());
+            let krate = runtime(args, span);
+            quote_spanned!(span=> #krate::__private::named_policy(#named))
+        }
+        // A mistake in the interval is reported where the expression begins that it makes impossible.
+        (None, Some(Interval::Constant(interval))) => {
+            let span = interval.span().resolved_at(Span::mixed_site());
+            let krate = runtime(args, span);
+            quote_spanned!(span=> #krate::Policy::new())
+        }
+        (None, _) => quote!(#krate::Policy::new()),
     };
+    let policy = quote!(#policy #words);
+
+    // The compiler evaluates a trait's constant only where it is used, but an item of its own always: a mistake is
+    // seen even if the handler is never routed. An item can't name the handler's parameters, though.
+    let is_computed = matches!(args.interval, Some(Interval::Constant(_)))
+        || !matches!(args.policy, None | Some(Expr::Path(_)));
+    if is_computed && !mentions(policy.clone(), &parameters(generics)) {
+        let item = Ident::new("__SESSION_REFRESH", Span::mixed_site());
+        quote!({
+            const #item: #krate::Policy = #policy;
+            #item
+        })
+    } else {
+        policy
+    }
+}
+
+/// Each word as a call of the policy's method.
+fn words(args: &Args) -> TokenStream {
+    let mut words = TokenStream::new();
     match &args.interval {
         Some(Interval::Known(interval, span)) => {
-            let seconds = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
-            let nanoseconds = i32::try_from(interval.subsec_nanos()).unwrap_or(0);
-            policy.extend(quote_spanned!(*span=> .interval(#krate::__private::Duration::new(#seconds, #nanoseconds))));
+            let span = span.resolved_at(Span::mixed_site());
+            let krate = runtime(args, span);
+            let seconds = Literal::u64_unsuffixed(interval.as_secs());
+            let duration = match interval.subsec_nanos() {
+                0 => quote!(seconds(#seconds)),
+                nanoseconds => {
+                    let nanoseconds = Literal::u32_unsuffixed(nanoseconds);
+                    quote!(new(#seconds, #nanoseconds))
+                }
+            };
+            words.extend(quote_spanned!(span=> .interval(#krate::__private::Duration::#duration)));
         }
         Some(Interval::Constant(interval)) => {
-            policy.extend(quote_spanned!(interval.span()=> .interval(#interval)));
+            let span = interval.span().resolved_at(Span::mixed_site());
+            words.extend(quote_spanned!(span=> .interval(#interval)));
         }
         None => {}
     }
@@ -192,55 +286,52 @@ fn policy(args: &Args, krate: &Path) -> TokenStream {
     ] {
         if let Some(flag) = flag {
             let word = Ident::new(word, Span::call_site());
-            policy.extend(quote!(.#word(#flag)));
+            words.extend(quote!(.#word(#flag)));
         }
     }
     if let Some(paths) = &args.skip_paths {
-        policy.extend(quote!(.skip_paths(&[#(#paths),*])));
+        words.extend(quote!(.skip_paths(&[#(#paths),*])));
     }
     if let Some(predicate) = &args.skip_if {
-        policy.extend(quote_spanned!(predicate.span()=> .skip_if(#predicate)));
+        let span = predicate.span().resolved_at(Span::mixed_site());
+        words.extend(quote_spanned!(span=> .skip_if(#predicate)));
     }
     if let Some(key) = &args.key {
-        policy.extend(quote!(.key(#key)));
+        words.extend(quote!(.key(#key)));
     }
-    policy
+    words
 }
 
-/// Of the attributes below ours, those that the outer function needs, too.
-fn outer_attr(attr: &Attribute) -> Option<TokenStream> {
-    const SHARED: [&str; 7] = [
+/// Documentation and lint levels belong to the function that others see, and there cover the one inside, too. (An
+/// `#[expect]` on both would be missed in one of them.) `#[cfg]` never comes this far.
+fn covers_both(attr: &Attribute) -> bool {
+    const COVERING: [&str; 7] = [
         "doc",
-        "cfg",
         "allow",
         "warn",
         "deny",
         "forbid",
+        "expect",
         "deprecated",
     ];
-    if SHARED.iter().any(|shared| attr.path().is_ident(shared)) {
-        return Some(attr.to_token_stream());
-    }
-    // An expected lint fires in one of the two functions only; in the other, the expectation must not be missed.
-    match &attr.meta {
-        Meta::List(expected) if expected.path.is_ident("expect") => {
-            let lints = &expected.tokens;
-            Some(quote!(#[allow(#lints)]))
-        }
-        _ => None,
-    }
+    COVERING.iter().any(|name| attr.path().is_ident(name))
 }
 
 /// `::<T, N>` for the call of the inner function. Lifetimes are inferred: they may be late bound.
 fn turbofish(generics: &Generics) -> Option<TokenStream> {
-    let arguments: Vec<_> = generics
+    let arguments = parameters(generics);
+    (!arguments.is_empty()).then(|| quote!(::<#(#arguments),*>))
+}
+
+/// The names of what is generic, but for lifetimes.
+fn parameters(generics: &Generics) -> Vec<Ident> {
+    generics
         .params
         .iter()
         .filter_map(|param| match param {
-            GenericParam::Type(param) => Some(&param.ident),
-            GenericParam::Const(param) => Some(&param.ident),
+            GenericParam::Type(param) => Some(param.ident.clone()),
+            GenericParam::Const(param) => Some(param.ident.clone()),
             GenericParam::Lifetime(_) => None,
         })
-        .collect();
-    (!arguments.is_empty()).then(|| quote!(::<#(#arguments),*>))
+        .collect()
 }

@@ -61,6 +61,7 @@ where
 }
 
 #[session_refresh]
+#[allow(clippy::manual_async_fn)]
 fn returns_future(method: Method) -> impl Future<Output = String> {
     async move { method.to_string() }
 }

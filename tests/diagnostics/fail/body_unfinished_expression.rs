@@ -1,0 +1,15 @@
+//! An editor sees this all the time.
+
+use axum::{Router, routing::get};
+use session_refresh::{RefreshInfo, session_refresh};
+
+#[session_refresh(interval = "24h")]
+async fn handler(refresh: RefreshInfo) -> String {
+    let outcome = refresh.;
+    let _ = outcome;
+    String::new()
+}
+
+fn main() {
+    let _: Router = Router::new().route("/", get(handler));
+}

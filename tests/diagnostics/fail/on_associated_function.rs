@@ -1,0 +1,10 @@
+use session_refresh::session_refresh;
+
+struct App;
+
+impl App {
+    #[session_refresh]
+    async fn handler() {}
+}
+
+fn main() {}

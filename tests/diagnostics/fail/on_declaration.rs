@@ -1,0 +1,8 @@
+use session_refresh::session_refresh;
+
+unsafe extern "C" {
+    #[session_refresh]
+    fn handler();
+}
+
+fn main() {}

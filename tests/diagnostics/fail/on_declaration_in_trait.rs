@@ -1,0 +1,8 @@
+use session_refresh::session_refresh;
+
+trait App {
+    #[session_refresh]
+    async fn handler();
+}
+
+fn main() {}

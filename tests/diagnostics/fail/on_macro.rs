@@ -1,0 +1,8 @@
+use session_refresh::session_refresh;
+
+#[session_refresh]
+macro_rules! handler {
+    () => {};
+}
+
+fn main() {}

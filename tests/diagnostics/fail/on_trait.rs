@@ -1,0 +1,8 @@
+use session_refresh::session_refresh;
+
+#[session_refresh]
+trait Handlers {
+    async fn handler();
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+//! No comma between two words.
+
+use session_refresh::session_refresh;
+
+#[session_refresh(skip_staff skip_superuser)]
+async fn handler() {}
+
+fn main() {}
