@@ -13,6 +13,9 @@ pub struct TestClock(Arc<AtomicI64>);
 
 impl TestClock {
     /// Moves the time; a negative duration moves it back.
+    ///
+    /// # Panics
+    /// If it is millions of years.
     pub fn advance(&self, by: Duration) {
         let milliseconds =
             i64::try_from(by.whole_milliseconds()).expect("a test advances by less than an age");

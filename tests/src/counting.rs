@@ -49,6 +49,12 @@ impl<S> CountingStore<S> {
         }
     }
 
+    /// The store inside: what is asked of it is not counted.
+    #[must_use]
+    pub fn uncounted(&self) -> &S {
+        &self.inner
+    }
+
     /// What was asked since the last time.
     #[must_use]
     pub fn take(&self) -> Counts {

@@ -1,11 +1,14 @@
 //! An application on a loopback port, and a browser-like client.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::Request, middleware::Next, response::Response};
 use http::{HeaderMap, StatusCode};
-use session_refresh::RefreshInfo;
+use reqwest::cookie::{CookieStore as _, Jar};
+use session_refresh::{Outcome, RefreshInfo};
+use time::{Duration, OffsetDateTime};
 use tokio::{net::TcpListener, task::JoinHandle};
+use tower_sessions::session::Id;
 
 /// A served application; it stops when dropped.
 #[derive(Debug)]
@@ -15,8 +18,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `app` on a free loopback port. What the response's extensions say of the refresh is repeated in the
-    /// header `x-refresh`, since extensions don't travel.
+    /// Serves `app` on a free loopback port. What the response's extensions say of the refresh is repeated in headers
+    /// that [`Answer`] reads, since extensions don't travel.
     ///
     /// # Panics
     /// If no port is free.
@@ -42,13 +45,15 @@ impl Server {
     /// If the client can't be built.
     #[must_use]
     pub fn client(&self) -> Client {
+        let jar = Arc::new(Jar::default());
         let http = reqwest::Client::builder()
-            .cookie_store(true)
+            .cookie_provider(Arc::clone(&jar))
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .expect("a plain client can be built");
         Client {
             http,
+            jar,
             base: format!("http://{}", self.address),
         }
     }
@@ -63,20 +68,32 @@ impl Drop for Server {
 async fn tell_refresh(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(info) = response.extensions().get::<RefreshInfo>() {
-        let value = info
-            .outcome
-            .as_str()
-            .parse()
-            .expect("an outcome is a header value");
-        response.headers_mut().insert("x-refresh", value);
+        let info = info.clone();
+        let mut tell = |name, value: String| {
+            let value = value.parse().expect("names and numbers are header values");
+            response.headers_mut().insert(name, value);
+        };
+        assert_eq!(info.refreshed, info.outcome == Outcome::Refreshed);
+        tell(OUTCOME, info.outcome.to_string());
+        if let Some(at) = info.refreshed_at {
+            tell(REFRESHED_AT, at.unix_timestamp_nanos().to_string());
+        }
+        if let Some(at) = info.expires_at {
+            tell(EXPIRES_AT, at.unix_timestamp_nanos().to_string());
+        }
     }
     response
 }
+
+const OUTCOME: &str = "x-refresh";
+const REFRESHED_AT: &str = "x-refreshed-at";
+const EXPIRES_AT: &str = "x-expires-at";
 
 /// A client with a cookie jar. Clones share the jar.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
+    jar: Arc<Jar>,
     base: String,
 }
 
@@ -95,21 +112,64 @@ impl Answer {
     /// The final outcome, as the response's extensions tell it; empty if they don't.
     #[must_use]
     pub fn outcome(&self) -> &str {
-        self.headers
-            .get("x-refresh")
-            .map_or("", |outcome| outcome.to_str().unwrap_or_default())
+        self.header(OUTCOME)
+    }
+
+    /// The final `refreshed_at`, likewise.
+    #[must_use]
+    pub fn refreshed_at(&self) -> Option<OffsetDateTime> {
+        self.instant(REFRESHED_AT)
+    }
+
+    /// The final `expires_at`, likewise.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<OffsetDateTime> {
+        self.instant(EXPIRES_AT)
+    }
+
+    /// How long the session lives from that refresh on, as far as the milliseconds of a stamp can tell.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Duration> {
+        let exact = self.expires_at()? - self.refreshed_at()?;
+        let seconds = (exact + Duration::milliseconds(1)).whole_seconds();
+        Some(Duration::seconds(seconds))
     }
 
     /// The `Set-Cookie` header; empty if there is none.
     #[must_use]
     pub fn set_cookie(&self) -> &str {
+        self.header("set-cookie")
+    }
+
+    /// Whether the response tells the client to drop its session cookie.
+    #[must_use]
+    pub fn removes_cookie(&self) -> bool {
+        self.set_cookie().starts_with("id=;") && self.set_cookie().contains("Max-Age=0")
+    }
+
+    /// A header's value; empty if there is none.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
         self.headers
-            .get("set-cookie")
-            .map_or("", |cookie| cookie.to_str().unwrap_or_default())
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap_or_default())
+    }
+
+    fn instant(&self, name: &str) -> Option<OffsetDateTime> {
+        let nanoseconds = self.header(name).parse().ok()?;
+        OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()
     }
 }
 
 impl Client {
+    /// The session that the cookie jar names.
+    #[must_use]
+    pub fn session_id(&self) -> Option<Id> {
+        let url = self.base.parse().ok()?;
+        let cookies = self.jar.cookies(&url)?;
+        cookies.to_str().ok()?.strip_prefix("id=")?.parse().ok()
+    }
+
     /// `GET path`.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(self.http.get(format!("{}{path}", self.base)))

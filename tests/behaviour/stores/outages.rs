@@ -143,6 +143,7 @@ fn count(answers: &[Answer], status: u16, outcome: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::too_many_lines)]
 async fn a_store_that_stalls_or_dies_costs_no_page_and_no_session() {
     let Some(mut redis) = OwnRedis::start() else {
         return;
@@ -151,7 +152,7 @@ async fn a_store_that_stalls_or_dies_costs_no_page_and_no_session() {
         Config::from_url(&format!("redis://127.0.0.1:{}", redis.port)).unwrap(),
     )
     .with_performance_config(|config| {
-        config.default_command_timeout = StdDuration::from_millis(500)
+        config.default_command_timeout = StdDuration::from_millis(500);
     })
     .with_connection_config(|config| config.reconnect_on_auth_error = true)
     .set_policy(ReconnectPolicy::new_constant(0, 50))
@@ -196,9 +197,9 @@ async fn a_store_that_stalls_or_dies_costs_no_page_and_no_session() {
             .unwrap()
             .forget();
         if outage == "stalled" {
-            redis.signal("-STOP")
+            redis.signal("-STOP");
         } else {
-            redis.kill()
+            redis.kill();
         }
         gate.open.add_permits(USERS);
         let answers = requests.await.unwrap();
@@ -223,9 +224,9 @@ async fn a_store_that_stalls_or_dies_costs_no_page_and_no_session() {
         );
 
         if outage == "stalled" {
-            redis.signal("-CONT")
+            redis.signal("-CONT");
         } else {
-            redis.restart()
+            redis.restart();
         }
         // Back: nobody has been logged out, and each session is refreshed once a touch is tried again.
         let mut lost = 0;

@@ -19,6 +19,8 @@ on_every_store!(a_refresh_aimed_at_another_requests_write_harms_nobody);
 const THINKING: StdDuration = StdDuration::from_millis(4);
 /// The other request is aimed this far around that moment.
 const SPREAD: StdDuration = StdDuration::from_millis(2);
+/// `THINKING - SPREAD`, which is no constant expression.
+const EARLIEST: StdDuration = StdDuration::from_millis(2);
 
 /// How often each race is run on ours. `RACE_ROUNDS` makes it more or fewer.
 fn rounds() -> u32 {
@@ -83,7 +85,7 @@ async fn race<S: SessionStore + Clone>(store: S, clock: &TestClock, rounds: u32)
         });
         // Every offset once, in an order that jumps about.
         let offset = SPREAD * 2 * (round * 37 % rounds) / rounds;
-        precise_sleep(THINKING - SPREAD + offset).await;
+        precise_sleep(EARLIEST + offset).await;
         let logout = round % 2 == 1;
         let other = client
             .post(if logout { "/logout" } else { "/add/salt" })

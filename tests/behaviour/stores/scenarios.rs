@@ -204,7 +204,7 @@ impl<B: Backend> App<B> {
     /// A client that logged in, its session's id, and the time when a refresh is due.
     async fn due(&self) -> (Client, Id) {
         let client = self.server.client();
-        let id = session_id(&client.post("/login/user").await.set_cookie().to_owned());
+        let id = session_id(client.post("/login/user").await.set_cookie());
         client.post("/add/tea").await;
         self.clock.advance(DAY);
         (client, id)

@@ -1,0 +1,175 @@
+//! What a request costs: loads, writes and user look-ups.
+
+use axum::{Router, routing::get};
+use session_refresh::session_refresh;
+use session_refresh_tests::{Client, Counts, Setup, Site};
+use time::{OffsetDateTime, ext::NumericalDuration as _};
+use tower_sessions::{Session, SessionStore};
+
+use crate::only_loads;
+
+#[session_refresh(interval = "1h")]
+async fn page() {}
+
+#[session_refresh(interval = "1h")]
+async fn reading(session: Session) -> String {
+    session.get("role").await.unwrap().unwrap_or_default()
+}
+
+#[session_refresh(interval = "1h", skip_unauthenticated = false)]
+async fn anybody() {}
+
+#[session_refresh(interval = "1h", skip_staff, skip_superuser)]
+async fn by_role() {}
+
+#[session_refresh(skip_paths("/skipped"))]
+async fn skipped() {}
+
+fn always(_: &http::request::Parts) -> bool {
+    true
+}
+
+#[session_refresh(skip_if = always)]
+async fn predicate() {}
+
+async fn site<S: SessionStore + Clone>(store: S) -> Site<S> {
+    let routes = Router::new()
+        .route("/page", get(page))
+        .route("/reading", get(reading))
+        .route("/anybody", get(anybody))
+        .route("/by_role", get(by_role))
+        .route("/skipped", get(skipped))
+        .route("/predicate", get(predicate));
+    Setup::new(routes).store(store).start().await
+}
+
+/// A refresh: at most the load that the handler shares, one afresh, and the save.
+fn assert_one_refresh(counts: Counts) {
+    assert!(counts.loads <= 2, "{counts:?}");
+    assert_eq!(
+        counts,
+        Counts {
+            saves: 1,
+            ..only_loads(counts.loads)
+        }
+    );
+}
+
+on_each_store![
+    not_due_is_one_load_no_save_and_no_look_up,
+    due_is_at_most_two_loads_and_one_save,
+    twenty_requests_within_an_interval_are_one_save,
+    who_does_not_matter_is_not_looked_up,
+    a_skip_by_path_or_predicate_loads_nothing,
+    a_visitor_costs_nothing,
+    forged_malformed_and_expired_cookies_create_nothing,
+];
+
+async fn not_due_is_one_load_no_save_and_no_look_up<S: SessionStore + Clone>(store: S) {
+    let site = site(store).await;
+    let client = site.login("user").await;
+    client.get("/page").await;
+    let _ = site.counts();
+    let lookups = site.lookups.count();
+    for path in ["/page", "/reading", "/anybody", "/by_role"] {
+        assert_eq!(client.get(path).await.outcome(), "not_due");
+        assert_eq!(site.counts(), only_loads(1), "{path}");
+    }
+    assert_eq!(site.lookups.count(), lookups);
+}
+
+async fn due_is_at_most_two_loads_and_one_save<S: SessionStore + Clone>(store: S) {
+    let site = site(store).await;
+    let client = site.login("user").await;
+    for path in ["/page", "/reading", "/anybody", "/by_role"] {
+        let lookups = site.lookups.count();
+        assert_eq!(client.get(path).await.outcome(), "refreshed");
+        assert_one_refresh(site.counts());
+        assert!(site.lookups.count() <= lookups + 1, "{path}");
+        site.clock.advance(1.hours());
+    }
+}
+
+async fn twenty_requests_within_an_interval_are_one_save<S: SessionStore + Clone>(store: S) {
+    let site = site(store).await;
+    let client = site.login("user").await;
+    for _ in 0..2 {
+        let mut saves = 0;
+        for _ in 0..20 {
+            client.get("/page").await;
+            saves += site.counts().saves;
+            site.clock.advance(2.minutes());
+        }
+        assert_eq!(saves, 1);
+        site.clock.advance(20.minutes());
+    }
+    assert_eq!(site.lookups.count(), 2);
+}
+
+async fn who_does_not_matter_is_not_looked_up<S: SessionStore + Clone>(store: S) {
+    let site = site(store).await;
+    let client = site.login("user").await;
+    assert_eq!(client.get("/anybody").await.outcome(), "refreshed");
+    assert_eq!(site.lookups.count(), 0);
+}
+
+async fn a_skip_by_path_or_predicate_loads_nothing<S: SessionStore + Clone>(store: S) {
+    let site = site(store).await;
+    let client = site.login("user").await;
+    for (path, outcome) in [("/skipped", "path"), ("/predicate", "predicate")] {
+        assert_eq!(client.get(path).await.outcome(), outcome);
+        assert_eq!(site.counts(), only_loads(0));
+    }
+    assert_eq!(site.lookups.count(), 0);
+}
+
+async fn a_visitor_costs_nothing<S: SessionStore + Clone>(store: S) {
+    let site = site(store).await;
+    for path in ["/page", "/anybody", "/by_role", "/skipped", "/predicate"] {
+        let answer = site.visitor().get(path).await;
+        assert_eq!((answer.outcome(), answer.set_cookie()), ("no_session", ""));
+    }
+    assert_eq!(site.counts(), only_loads(0));
+    assert_eq!(site.lookups.count(), 0);
+}
+
+async fn forged_malformed_and_expired_cookies_create_nothing<S: SessionStore + Clone>(store: S) {
+    const FORGED: &str = "id=AAAAAAAAAAAAAAAAAAAAAA";
+    let site = site(store).await;
+
+    for cookie in [
+        FORGED,
+        "id=",
+        "id",
+        "=",
+        "id=short",
+        "id=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "id=../../etc/passwd",
+        "id=%00%ff",
+        "id=\"quoted\"; id=twice",
+        ";;;",
+    ] {
+        for path in ["/page", "/anybody", "/by_role", "/skipped"] {
+            let answer = site.visitor().get_with(path, "cookie", cookie).await;
+            assert!(answer.status.is_success(), "{cookie}: {answer:?}");
+            assert!(
+                answer.set_cookie().is_empty() || answer.removes_cookie(),
+                "{cookie}: {answer:?}"
+            );
+            let counts = site.counts();
+            assert_eq!(counts, only_loads(counts.loads), "{cookie}");
+            assert!(counts.loads <= usize::from(cookie == FORGED), "{cookie}");
+        }
+    }
+
+    let client: Client = site.login("user").await;
+    site.edit(&client, |record| {
+        record.expiry_date = OffsetDateTime::now_utc() - 1.seconds();
+    })
+    .await;
+    let answer = client.get("/anybody").await;
+    assert_eq!(answer.outcome(), "no_session");
+    assert!(answer.removes_cookie(), "{answer:?}");
+    assert_eq!(site.counts(), only_loads(1));
+    assert_eq!(site.lookups.count(), 0);
+}
