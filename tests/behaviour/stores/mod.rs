@@ -1,5 +1,6 @@
 //! `RefreshStore` and the stores that can touch, each test on every store.
 
+mod advice;
 mod bytes;
 mod conformance;
 mod outages;
