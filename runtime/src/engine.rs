@@ -9,22 +9,22 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, OriginalUri},
-    response::{IntoResponse, Response},
+    response::Response,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts, response};
 use time::{Duration, OffsetDateTime};
 use tracing::{debug, error, info, trace, warn};
 
 use crate::{
     TARGET,
     info::{Outcome, RefreshInfo, SkipReason},
-    layer::Context,
+    layer::{Claim, Context},
     policy::{DEFAULT_INTERVAL, DEFAULT_KEY, Policy},
     record,
     schedule::{self, BadStamp, Extension},
     session::{self, Lifetime, Session, SessionError},
     store::{self, Commit, Touched},
-    user::{Identity, SessionUser as _},
+    user::{Identity, SessionUser as _, UserSource},
 };
 
 /// A mistake in how the application is put together. The answer is a 500 that says how to mend it.
@@ -53,16 +53,40 @@ impl Misuse {
     }
 }
 
-impl IntoResponse for Misuse {
-    fn into_response(self) -> Response {
+impl Misuse {
+    pub(crate) fn into_response<B: From<String>>(self) -> http::Response<B> {
         let message = self.message();
         error!(target: TARGET, "{message}");
-        (StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+        let mut response = http::Response::new(B::from(message));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, text);
+        response
     }
 }
 
+/// Decides by `policy`, and puts what the handler is told into the request. A policy further out steps back.
+///
+/// The user's look-up is the only part that is compiled for each kind of user and state.
+pub(crate) async fn decide<U, S>(
+    parts: &mut Parts,
+    state: &S,
+    policy: &Policy,
+) -> Result<Decision, Misuse>
+where
+    U: UserSource<S>,
+{
+    Claim::take(&mut parts.extensions);
+    let decision = match examine(parts, policy, U::NAMED).await? {
+        Examined::Decided(decision) => decision,
+        Examined::AskUser(candidate) => candidate.judge(U::identify(parts, state).await),
+    };
+    parts.extensions.insert(decision.info.clone());
+    Ok(decision)
+}
+
 /// The first half of the decision: everything that needs no user.
-pub(crate) enum Examined {
+enum Examined {
     Decided(Decision),
     /// A refresh is due if the policy wants this user's sessions refreshed.
     AskUser(Candidate),
@@ -76,7 +100,7 @@ pub(crate) struct Decision {
 }
 
 /// A refresh that is due, its user not known yet.
-pub(crate) struct Candidate {
+struct Candidate {
     rules: Policy,
     now: OffsetDateTime,
     refresh: Refresh,
@@ -96,7 +120,7 @@ struct Refresh {
 }
 
 /// Asks the cheapest questions first, and loads the session only if they leave it open.
-pub(crate) async fn examine(
+async fn examine(
     parts: &Parts,
     policy: &Policy,
     route_names_user: bool,
@@ -192,7 +216,7 @@ impl Candidate {
     /// The second half of the decision: is this somebody whose sessions the policy refreshes?
     ///
     /// `Err` is the rejection of the user's extractor.
-    pub(crate) fn judge(self, user: Result<Identity, Response>) -> Decision {
+    fn judge(self, user: Result<Identity, Response>) -> Decision {
         let identity = match user {
             Ok(identity) => identity,
             Err(rejection) if rejection.status().is_server_error() => {
@@ -234,13 +258,14 @@ impl Candidate {
 
 impl Decision {
     /// Does what was decided, unless the answer or the session forbids it, and tells the response.
-    pub(crate) async fn commit(self, mut response: Response) -> Response {
+    pub(crate) async fn commit<B>(self, response: http::Response<B>) -> http::Response<B> {
+        let (mut head, body) = response.into_parts();
         let info = match self.refresh {
-            Some(refresh) => refresh.commit(&mut response).await,
+            Some(refresh) => refresh.commit(&mut head).await,
             None => self.info,
         };
-        response.extensions_mut().insert(info);
-        response
+        head.extensions.insert(info);
+        http::Response::from_parts(head, body)
     }
 }
 
@@ -259,12 +284,12 @@ impl Refresh {
         }
     }
 
-    async fn commit(self, response: &mut Response) -> RefreshInfo {
+    async fn commit(self, response: &mut response::Parts) -> RefreshInfo {
         let modified = self.session.is_modified();
-        let info = if response.status().is_server_error() {
+        let info = if response.status.is_server_error() {
             self.unrefreshed
                 .with(Outcome::Skipped(SkipReason::ServerError))
-        } else if !modified && is_shareable(response.headers()) {
+        } else if !modified && is_shareable(&response.headers) {
             self.unrefreshed
                 .with(Outcome::Skipped(SkipReason::SharedCache))
         } else {
@@ -277,7 +302,7 @@ impl Refresh {
             Outcome::Refreshed => {
                 debug!(target: TARGET, expires_at = ?info.expires_at, "session refreshed");
                 if !modified {
-                    keep_private(response.headers_mut());
+                    keep_private(&mut response.headers);
                 }
             }
             outcome => trace!(target: TARGET, reason = %outcome, "session refresh skipped"),

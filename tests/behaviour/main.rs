@@ -1,4 +1,5 @@
 //! Behaviour over real HTTP.
 
+mod groups;
 mod handlers;
 mod stores;
