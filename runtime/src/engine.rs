@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashSet,
+    fmt,
     sync::{Arc, LazyLock, Mutex, Once, PoisonError},
 };
 
@@ -107,7 +108,6 @@ struct Candidate {
 }
 
 /// A refresh that happens at commit.
-#[derive(Debug)]
 struct Refresh {
     session: Session,
     context: Option<Arc<Context>>,
@@ -167,6 +167,9 @@ async fn examine(
     };
     if interval >= lifetime {
         warn_of_interval(parts, interval, lifetime);
+    }
+    if !matches!(history.last, Last::Extended(_)) && !record::is_enabled() {
+        advise_refresh_store();
     }
     let unrefreshed = history.info(lifetime);
     if !history.is_due(lifetime, interval) {
@@ -269,6 +272,15 @@ impl Decision {
     }
 }
 
+/// Says nothing of the session: its id is a secret, and so may be its data.
+impl fmt::Debug for Refresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refresh")
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Refresh {
     /// What a refresh at this moment makes true. The time is that of the store's clock, if a test has given it one.
     fn promise(&self, now: OffsetDateTime) -> RefreshInfo {
@@ -331,11 +343,7 @@ impl Refresh {
             return Ok(gone);
         }
         if let Last::Extended(_) = history.last {
-            if modified {
-                // The handler's own change is saved by the layer, which extends the session.
-                return Ok(self.promise(history.now));
-            }
-            return self.touch(history.now, lifetime).await;
+            return self.touch(history.now, lifetime, modified).await;
         }
         if !modified {
             // Another request may have changed, refreshed or ended the session while the handler ran.
@@ -348,9 +356,12 @@ impl Refresh {
             }
             history = fresh;
         }
-        session
-            .insert_value(self.key, schedule::to_stamp(history.now))
-            .await?;
+        // A session that was given a new id and saved carries nothing any more. The layer's save extends it.
+        if !matches!(self.last, Last::Extended(_)) {
+            session
+                .insert_value(self.key, schedule::to_stamp(history.now))
+                .await?;
+        }
         Ok(self.promise(history.now))
     }
 
@@ -360,13 +371,17 @@ impl Refresh {
         &self,
         now: OffsetDateTime,
         lifetime: Duration,
+        modified: bool,
     ) -> Result<RefreshInfo, SessionError> {
         let Extension { expiry, due_before } = Extension::at(now, lifetime, self.interval);
         let commit = Commit::new(due_before, expiry);
         let saved = store::committing(&commit, self.session.save()).await;
         match commit.result() {
             Some(Ok(Touched::Done)) => {
-                record::mark_touched(&self.session, expiry).await?;
+                // What the handler has marked as modified is saved anyway, in full if it has been before.
+                if !modified {
+                    record::mark_touched(&self.session, expiry).await?;
+                }
                 Ok(self.promise(now))
             }
             // Another request was faster. When exactly is not known, but that the session ends later than what was due.
@@ -378,7 +393,7 @@ impl Refresh {
             }),
             Some(Ok(Touched::Gone)) => Ok(RefreshInfo::without_session(Outcome::Gone)),
             Some(Err(_)) => Ok(self.unrefreshed.with(Outcome::Unavailable)),
-            // Something beside the handler has begun to change the session: the layer saves it, which extends it.
+            // The handler has changed the data: the layer saves it, which extends the session.
             None => saved.map(|()| self.promise(now)),
         }
     }
@@ -421,7 +436,6 @@ impl History {
         if session.id().is_none() {
             return Ok(None);
         }
-        advise_refresh_store();
         let now = Context::now(context, Duration::ZERO);
         let last = match stamp.map(|stamp| schedule::from_stamp(&stamp, now)) {
             None => Last::Never,
@@ -527,11 +541,19 @@ fn is_shareable(headers: &HeaderMap) -> bool {
     explicitly_fresh
 }
 
-/// A response without a word on caching may be stored heuristically (RFC 9111 §4.2.2): not with our cookie.
+/// Keeps a response that bears the refreshed cookie out of shared caches, which may store one without a word on caching,
+/// or with words that do not forbid it, too (RFC 9111 §3 and §4.2.2).
 fn keep_private(headers: &mut HeaderMap) {
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("private"));
+    let said = |directive: &str| {
+        ["private", "no-store"].contains(&directive.trim().to_ascii_lowercase().as_str())
+    };
+    let is_said = headers
+        .get_all(header::CACHE_CONTROL)
+        .iter()
+        .any(|value| value.to_str().unwrap_or_default().split(',').any(said));
+    if !is_said {
+        headers.append(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
 }
 
 /// Says once per route that a session may end before its refresh is due.
@@ -602,12 +624,23 @@ mod tests {
     }
 
     #[test]
-    fn a_refreshed_response_without_a_word_on_caching_becomes_private() {
-        let mut silent = HeaderMap::new();
-        keep_private(&mut silent);
-        assert_eq!(silent[header::CACHE_CONTROL], "private");
-        let mut said = headers("no-store");
-        keep_private(&mut said);
-        assert_eq!(said[header::CACHE_CONTROL], "no-store");
+    fn a_refreshed_response_becomes_private_unless_it_is_more() {
+        let kept = |mut headers: HeaderMap| {
+            keep_private(&mut headers);
+            let values = headers
+                .get_all(header::CACHE_CONTROL)
+                .iter()
+                .map(|value| value.to_str().unwrap().to_owned());
+            values.collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(kept(HeaderMap::new()), "private");
+        assert_eq!(kept(headers("no-cache")), "no-cache, private");
+        assert_eq!(
+            kept(headers("stale-while-revalidate=60")),
+            "stale-while-revalidate=60, private"
+        );
+        assert_eq!(kept(headers("private=\"x-a\"")), "private=\"x-a\", private");
+        assert_eq!(kept(headers("no-store")), "no-store");
+        assert_eq!(kept(headers("no-cache, Private")), "no-cache, Private");
     }
 }
