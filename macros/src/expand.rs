@@ -4,7 +4,7 @@ use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Expr, FnArg, GenericParam, Generics, ReturnType, Type, TypeParam, TypeParamBound,
-    Visibility, parse_quote, punctuated::Punctuated, spanned::Spanned as _,
+    parse_quote, punctuated::Punctuated, spanned::Spanned,
 };
 
 use crate::{
@@ -43,7 +43,13 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
     let user = args
         .user
         .as_ref()
-        .map_or_else(|| quote!(#krate::FromLayer), |user| quote!(#user));
+        .map_or_else(|| quote!(#krate::FromLayer), ToTokens::to_token_stream);
+    // Where a type is to be reported that is less visible than the handler.
+    let at_user = args
+        .user
+        .as_ref()
+        .map_or_else(Span::call_site, Spanned::span);
+    let user = quote_spanned!(at_user.resolved_at(Span::mixed_site())=> type User = #user;);
     let Route {
         ident,
         params,
@@ -88,23 +94,18 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
     let into_response = quote_spanned!(output=> #into_response::__private::into_response(#answer));
     let called = quote_spanned!(output=> #name #turbofish (#first_value #(#other_names),*));
 
-    // The policy's type is private, so that `user = Type` may name a type of whatever visibility.
-    let allow =
-        (!matches!(vis, Visibility::Inherited)).then(|| quote!(#[allow(private_interfaces)]));
-
     quote! {
         #[doc(hidden)]
         #[allow(non_camel_case_types, missing_debug_implementations)]
-        struct #ident #params #fields;
+        #vis struct #ident #params #fields;
 
         #[automatically_derived]
         impl #impl_generics #krate::RefreshPolicy for #path #where_clause {
-            type User = #user;
+            #user
             const POLICY: #krate::Policy = #policy;
         }
 
         #(#outer_attrs)*
-        #allow
         #vis async fn #name #outer_generics (
             #guard: #krate::Guarded<#path, #first>,
             #(#other_names: #others,)*

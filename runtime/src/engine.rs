@@ -4,27 +4,28 @@
 
 use std::{
     collections::HashSet,
+    fmt,
     sync::{Arc, LazyLock, Mutex, Once, PoisonError},
 };
 
 use axum::{
     extract::{MatchedPath, OriginalUri},
-    response::{IntoResponse, Response},
+    response::Response,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts, response};
 use time::{Duration, OffsetDateTime};
 use tracing::{debug, error, info, trace, warn};
 
 use crate::{
     TARGET,
     info::{Outcome, RefreshInfo, SkipReason},
-    layer::Context,
+    layer::{Claim, Context},
     policy::{DEFAULT_INTERVAL, DEFAULT_KEY, Policy},
     record,
     schedule::{self, BadStamp, Extension},
     session::{self, Lifetime, Session, SessionError},
     store::{self, Commit, Touched},
-    user::{Identity, SessionUser as _},
+    user::{Identity, SessionUser as _, UserSource},
 };
 
 /// A mistake in how the application is put together. The answer is a 500 that says how to mend it.
@@ -53,16 +54,40 @@ impl Misuse {
     }
 }
 
-impl IntoResponse for Misuse {
-    fn into_response(self) -> Response {
+impl Misuse {
+    pub(crate) fn into_response<B: From<String>>(self) -> http::Response<B> {
         let message = self.message();
         error!(target: TARGET, "{message}");
-        (StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+        let mut response = http::Response::new(B::from(message));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, text);
+        response
     }
 }
 
+/// Decides by `policy`, and puts what the handler is told into the request. A policy further out steps back.
+///
+/// The user's look-up is the only part that is compiled for each kind of user and state.
+pub(crate) async fn decide<U, S>(
+    parts: &mut Parts,
+    state: &S,
+    policy: &Policy,
+) -> Result<Decision, Misuse>
+where
+    U: UserSource<S>,
+{
+    Claim::take(&mut parts.extensions);
+    let decision = match examine(parts, policy, U::NAMED).await? {
+        Examined::Decided(decision) => decision,
+        Examined::AskUser(candidate) => candidate.judge(U::identify(parts, state).await),
+    };
+    parts.extensions.insert(decision.info.clone());
+    Ok(decision)
+}
+
 /// The first half of the decision: everything that needs no user.
-pub(crate) enum Examined {
+enum Examined {
     Decided(Decision),
     /// A refresh is due if the policy wants this user's sessions refreshed.
     AskUser(Candidate),
@@ -76,14 +101,13 @@ pub(crate) struct Decision {
 }
 
 /// A refresh that is due, its user not known yet.
-pub(crate) struct Candidate {
+struct Candidate {
     rules: Policy,
     now: OffsetDateTime,
     refresh: Refresh,
 }
 
 /// A refresh that happens at commit.
-#[derive(Debug)]
 struct Refresh {
     session: Session,
     context: Option<Arc<Context>>,
@@ -96,7 +120,7 @@ struct Refresh {
 }
 
 /// Asks the cheapest questions first, and loads the session only if they leave it open.
-pub(crate) async fn examine(
+async fn examine(
     parts: &Parts,
     policy: &Policy,
     route_names_user: bool,
@@ -143,6 +167,9 @@ pub(crate) async fn examine(
     };
     if interval >= lifetime {
         warn_of_interval(parts, interval, lifetime);
+    }
+    if !matches!(history.last, Last::Extended(_)) && !record::is_enabled() {
+        advise_refresh_store();
     }
     let unrefreshed = history.info(lifetime);
     if !history.is_due(lifetime, interval) {
@@ -192,7 +219,7 @@ impl Candidate {
     /// The second half of the decision: is this somebody whose sessions the policy refreshes?
     ///
     /// `Err` is the rejection of the user's extractor.
-    pub(crate) fn judge(self, user: Result<Identity, Response>) -> Decision {
+    fn judge(self, user: Result<Identity, Response>) -> Decision {
         let identity = match user {
             Ok(identity) => identity,
             Err(rejection) if rejection.status().is_server_error() => {
@@ -234,13 +261,23 @@ impl Candidate {
 
 impl Decision {
     /// Does what was decided, unless the answer or the session forbids it, and tells the response.
-    pub(crate) async fn commit(self, mut response: Response) -> Response {
+    pub(crate) async fn commit<B>(self, response: http::Response<B>) -> http::Response<B> {
+        let (mut head, body) = response.into_parts();
         let info = match self.refresh {
-            Some(refresh) => refresh.commit(&mut response).await,
+            Some(refresh) => refresh.commit(&mut head).await,
             None => self.info,
         };
-        response.extensions_mut().insert(info);
-        response
+        head.extensions.insert(info);
+        http::Response::from_parts(head, body)
+    }
+}
+
+/// Says nothing of the session: its id is a secret, and so may be its data.
+impl fmt::Debug for Refresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refresh")
+            .field("last", &self.last)
+            .finish_non_exhaustive()
     }
 }
 
@@ -259,12 +296,12 @@ impl Refresh {
         }
     }
 
-    async fn commit(self, response: &mut Response) -> RefreshInfo {
+    async fn commit(self, response: &mut response::Parts) -> RefreshInfo {
         let modified = self.session.is_modified();
-        let info = if response.status().is_server_error() {
+        let info = if response.status.is_server_error() {
             self.unrefreshed
                 .with(Outcome::Skipped(SkipReason::ServerError))
-        } else if !modified && is_shareable(response.headers()) {
+        } else if !modified && is_shareable(&response.headers) {
             self.unrefreshed
                 .with(Outcome::Skipped(SkipReason::SharedCache))
         } else {
@@ -277,7 +314,7 @@ impl Refresh {
             Outcome::Refreshed => {
                 debug!(target: TARGET, expires_at = ?info.expires_at, "session refreshed");
                 if !modified {
-                    keep_private(response.headers_mut());
+                    keep_private(&mut response.headers);
                 }
             }
             outcome => trace!(target: TARGET, reason = %outcome, "session refresh skipped"),
@@ -306,11 +343,7 @@ impl Refresh {
             return Ok(gone);
         }
         if let Last::Extended(_) = history.last {
-            if modified {
-                // The handler's own change is saved by the layer, which extends the session.
-                return Ok(self.promise(history.now));
-            }
-            return self.touch(history.now, lifetime).await;
+            return self.touch(history.now, lifetime, modified).await;
         }
         if !modified {
             // Another request may have changed, refreshed or ended the session while the handler ran.
@@ -323,9 +356,12 @@ impl Refresh {
             }
             history = fresh;
         }
-        session
-            .insert_value(self.key, schedule::to_stamp(history.now))
-            .await?;
+        // A session that was given a new id and saved carries nothing any more. The layer's save extends it.
+        if !matches!(self.last, Last::Extended(_)) {
+            session
+                .insert_value(self.key, schedule::to_stamp(history.now))
+                .await?;
+        }
         Ok(self.promise(history.now))
     }
 
@@ -335,13 +371,17 @@ impl Refresh {
         &self,
         now: OffsetDateTime,
         lifetime: Duration,
+        modified: bool,
     ) -> Result<RefreshInfo, SessionError> {
         let Extension { expiry, due_before } = Extension::at(now, lifetime, self.interval);
         let commit = Commit::new(due_before, expiry);
         let saved = store::committing(&commit, self.session.save()).await;
         match commit.result() {
             Some(Ok(Touched::Done)) => {
-                record::mark_touched(&self.session, expiry).await?;
+                // What the handler has marked as modified is saved anyway, in full if it has been before.
+                if !modified {
+                    record::mark_touched(&self.session, expiry).await?;
+                }
                 Ok(self.promise(now))
             }
             // Another request was faster. When exactly is not known, but that the session ends later than what was due.
@@ -353,7 +393,7 @@ impl Refresh {
             }),
             Some(Ok(Touched::Gone)) => Ok(RefreshInfo::without_session(Outcome::Gone)),
             Some(Err(_)) => Ok(self.unrefreshed.with(Outcome::Unavailable)),
-            // Something beside the handler has begun to change the session: the layer saves it, which extends it.
+            // The handler has changed the data: the layer saves it, which extends the session.
             None => saved.map(|()| self.promise(now)),
         }
     }
@@ -396,7 +436,6 @@ impl History {
         if session.id().is_none() {
             return Ok(None);
         }
-        advise_refresh_store();
         let now = Context::now(context, Duration::ZERO);
         let last = match stamp.map(|stamp| schedule::from_stamp(&stamp, now)) {
             None => Last::Never,
@@ -502,11 +541,19 @@ fn is_shareable(headers: &HeaderMap) -> bool {
     explicitly_fresh
 }
 
-/// A response without a word on caching may be stored heuristically (RFC 9111 §4.2.2): not with our cookie.
+/// Keeps a response that bears the refreshed cookie out of shared caches, which may store one without a word on caching,
+/// or with words that do not forbid it, too (RFC 9111 §3 and §4.2.2).
 fn keep_private(headers: &mut HeaderMap) {
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("private"));
+    let said = |directive: &str| {
+        ["private", "no-store"].contains(&directive.trim().to_ascii_lowercase().as_str())
+    };
+    let is_said = headers
+        .get_all(header::CACHE_CONTROL)
+        .iter()
+        .any(|value| value.to_str().unwrap_or_default().split(',').any(said));
+    if !is_said {
+        headers.append(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
 }
 
 /// Says once per route that a session may end before its refresh is due.
@@ -577,12 +624,23 @@ mod tests {
     }
 
     #[test]
-    fn a_refreshed_response_without_a_word_on_caching_becomes_private() {
-        let mut silent = HeaderMap::new();
-        keep_private(&mut silent);
-        assert_eq!(silent[header::CACHE_CONTROL], "private");
-        let mut said = headers("no-store");
-        keep_private(&mut said);
-        assert_eq!(said[header::CACHE_CONTROL], "no-store");
+    fn a_refreshed_response_becomes_private_unless_it_is_more() {
+        let kept = |mut headers: HeaderMap| {
+            keep_private(&mut headers);
+            let values = headers
+                .get_all(header::CACHE_CONTROL)
+                .iter()
+                .map(|value| value.to_str().unwrap().to_owned());
+            values.collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(kept(HeaderMap::new()), "private");
+        assert_eq!(kept(headers("no-cache")), "no-cache, private");
+        assert_eq!(
+            kept(headers("stale-while-revalidate=60")),
+            "stale-while-revalidate=60, private"
+        );
+        assert_eq!(kept(headers("private=\"x-a\"")), "private=\"x-a\", private");
+        assert_eq!(kept(headers("no-store")), "no-store");
+        assert_eq!(kept(headers("no-cache, Private")), "no-cache, Private");
     }
 }

@@ -9,10 +9,10 @@ use axum::{
 use http::request::Parts;
 
 use crate::{
-    engine::{self, Decision, Examined, Misuse},
+    engine::{self, Decision, Misuse},
     info::RefreshInfo,
     policy::RefreshPolicy,
-    user::{RouteUser, UserSource},
+    user::UserSource,
 };
 
 /// The first argument of an annotated handler: decides by policy `P`, then extracts `T`.
@@ -79,21 +79,15 @@ impl Guard {
     }
 }
 
-/// The only part that is compiled for each policy and state.
-async fn decide<P, S>(parts: &mut Parts, state: &S) -> Result<Guard, Misuse>
+async fn decide<P, S>(parts: &mut Parts, state: &S) -> Result<Guard, Response>
 where
     P: RefreshPolicy,
     P::User: UserSource<S>,
 {
-    let decision = match engine::examine(parts, &P::POLICY, P::User::NAMED).await? {
-        Examined::Decided(decision) => decision,
-        Examined::AskUser(candidate) => {
-            let user = P::User::identify(parts, state).await;
-            candidate.judge(user)
-        }
-    };
-    parts.extensions.insert(decision.info.clone());
-    Ok(Guard(decision))
+    match engine::decide::<P::User, S>(parts, state, &P::POLICY).await {
+        Ok(decision) => Ok(Guard(decision)),
+        Err(misuse) => Err(misuse.into_response()),
+    }
 }
 
 impl<S, P, T> FromRequestParts<S> for Guarded<P, T>
@@ -106,9 +100,7 @@ where
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let guard = decide::<P, S>(parts, state)
-            .await
-            .map_err(Misuse::into_response)?;
+        let guard = decide::<P, S>(parts, state).await?;
         match T::from_request_parts(parts, state).await {
             Ok(inner) => Ok(Self {
                 guard,
@@ -131,9 +123,7 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let guard = decide::<P, S>(&mut parts, state)
-            .await
-            .map_err(Misuse::into_response)?;
+        let guard = decide::<P, S>(&mut parts, state).await?;
         match T::from_request(Request::from_parts(parts, body), state).await {
             Ok(inner) => Ok(Self {
                 guard,

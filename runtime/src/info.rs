@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 /// What becomes of the session on this request.
 ///
 /// As a handler's argument it is the decision: [`refreshed`](Self::refreshed) means that this request extends the
-/// session unless it ends in a 5xx or the session vanishes meanwhile. In the response's extensions it is the result.
+/// session unless it ends in a 5xx or the session vanishes meanwhile. In the response's extensions it is the result; where
+/// the handler changed the session, it is what the save of that change is about to do.
 ///
 /// ```
 /// use session_refresh::{RefreshInfo, session_refresh};
@@ -26,7 +27,7 @@ use time::OffsetDateTime;
 pub struct RefreshInfo {
     /// Whether this request extends the session: short for `outcome == Outcome::Refreshed`.
     pub refreshed: bool,
-    /// The last extension as far as it is known, this request's included.
+    /// The last extension as far as it is known, this request's included: for a handler, the time of the decision.
     ///
     /// `None` where there is no session, where its record was not read (a skipped path, say), or where none was ever
     /// recorded.

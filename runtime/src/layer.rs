@@ -2,18 +2,24 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{self, Poll},
 };
 
-use http::{Extensions, Request, request::Parts};
+use http::{Extensions, Request, Response, request::Parts};
+use pin_project_lite::pin_project;
 use time::{Duration, OffsetDateTime};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    engine,
     policy::Policy,
-    user::{LayerUser, UserSource},
+    user::{FromLayer, LayerUser, UserSource},
 };
 
 /// Says for all routes inside it where the user comes from, and what a route leaves unsaid.
@@ -44,6 +50,7 @@ use crate::{
 #[must_use]
 pub struct RefreshLayer {
     context: Arc<Context>,
+    policy: Option<Policy>,
 }
 
 impl RefreshLayer {
@@ -117,6 +124,33 @@ impl RefreshLayer {
         self
     }
 
+    /// Does for every route inside what the attribute does for one, `RefreshInfo` included.
+    ///
+    /// Put it on a `Router`, a nested one or a `MethodRouter`; any other tower service will do as well. Where a route
+    /// has an attribute, or a group inside this one a policy, the innermost alone decides and commits.
+    ///
+    /// A layer can't tell a request that an extractor rejected from a handler's own 4xx: it counts both as activity,
+    /// where the attribute counts only what reached the handler.
+    ///
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use session_refresh::{Policy, RefreshInfo, RefreshLayer};
+    /// use time::Duration;
+    ///
+    /// const HOURLY: Policy = Policy::every(Duration::hours(1)).skip_paths(&["/account/poll"]);
+    ///
+    /// let account = Router::new()
+    ///     .route("/", get(async |refresh: RefreshInfo| refresh.outcome.to_string()))
+    ///     .route("/poll", get(async || "nothing new"))
+    ///     .layer(RefreshLayer::new().policy(HOURLY));
+    /// let app: Router = Router::new().nest("/account", account);
+    /// # let _ = app;
+    /// ```
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
     fn context_mut(&mut self) -> &mut Context {
         Arc::make_mut(&mut self.context)
     }
@@ -128,7 +162,7 @@ impl<S> Layer<S> for RefreshLayer {
     fn layer(&self, inner: S) -> RefreshService<S> {
         RefreshService {
             inner,
-            context: Arc::clone(&self.context),
+            layer: self.clone(),
         }
     }
 }
@@ -137,28 +171,122 @@ impl<S> Layer<S> for RefreshLayer {
 #[derive(Clone, Debug)]
 pub struct RefreshService<S> {
     inner: S,
-    context: Arc<Context>,
+    layer: RefreshLayer,
 }
 
-impl<S, B> Service<Request<B>> for RefreshService<S>
+impl<S, B, R> Service<Request<B>> for RefreshService<S>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+    R: From<String> + Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = RefreshFuture<S::Future, S::Response, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let own = &self.layer.context;
         let context = match Context::of(request.extensions()) {
-            Some(outer) => Arc::new(self.context.within(outer)),
-            None => Arc::clone(&self.context),
+            Some(outer) => Arc::new(own.within(outer)),
+            None => Arc::clone(own),
         };
         request.extensions_mut().insert(context);
-        self.inner.call(request)
+        let Some(policy) = self.layer.policy else {
+            return RefreshFuture::Told {
+                inner: self.inner.call(request),
+            };
+        };
+        // The service that is ready, not its clone.
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        RefreshFuture::Guarding {
+            inner: Box::pin(guard(inner, policy, request)),
+        }
+    }
+}
+
+/// What the attribute does, around a service.
+async fn guard<S, B, R>(
+    mut inner: S,
+    policy: Policy,
+    request: Request<B>,
+) -> Result<Response<R>, S::Error>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: From<String>,
+{
+    let (mut parts, body) = request.into_parts();
+    let decision = match engine::decide::<FromLayer, ()>(&mut parts, &(), &policy).await {
+        Ok(decision) => decision,
+        Err(misuse) => return Ok(misuse.into_response()),
+    };
+    let claim = Claim::default();
+    parts.extensions.insert(claim.clone());
+    let response = inner.call(Request::from_parts(parts, body)).await?;
+    Ok(if claim.is_taken() {
+        response
+    } else {
+        decision.commit(response).await
+    })
+}
+
+/// How a policy inside another's reach says that it decides and commits.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// Takes over from the layer further out, if there is one.
+    pub(crate) fn take(extensions: &mut Extensions) {
+        if let Some(Self(taken)) = extensions.remove() {
+            taken.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_taken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pin_project! {
+    /// The future of [`RefreshService`].
+    #[project = Projected]
+    pub enum RefreshFuture<F, R, E> {
+        /// Only the context was added.
+        #[doc(hidden)]
+        Told {
+            #[pin]
+            inner: F,
+        },
+        /// A policy decides before, and commits after.
+        #[doc(hidden)]
+        Guarding { inner: BoxFuture<R, E> },
+    }
+}
+
+type BoxFuture<R, E> = Pin<Box<dyn Future<Output = Result<R, E>> + Send>>;
+
+impl<F, R, E> Future for RefreshFuture<F, R, E>
+where
+    F: Future<Output = Result<R, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            Projected::Told { inner } => inner.poll(cx),
+            Projected::Guarding { inner } => inner.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<F, R, E> fmt::Debug for RefreshFuture<F, R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshFuture").finish_non_exhaustive()
     }
 }
 

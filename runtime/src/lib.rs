@@ -14,7 +14,7 @@ mod user;
 
 pub use extract::{Guard, Guarded};
 pub use info::{Outcome, RefreshInfo, SkipReason};
-pub use layer::{RefreshLayer, RefreshService};
+pub use layer::{RefreshFuture, RefreshLayer, RefreshService};
 pub use policy::{Policy, RefreshPolicy};
 pub use user::{FromLayer, Identity, RouteUser, SessionUser, UserSource};
 

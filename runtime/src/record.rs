@@ -57,6 +57,11 @@ impl Keys {
 /// Whether any record of this process can carry knowledge: spares applications without a `RefreshStore` the look.
 static CARRYING: AtomicBool = AtomicBool::new(false);
 
+/// Whether some `RefreshStore` is in use.
+pub(crate) fn is_enabled() -> bool {
+    CARRYING.load(Ordering::Relaxed)
+}
+
 /// From now on, records carry knowledge.
 pub(crate) fn enable() {
     CARRYING.store(true, Ordering::Relaxed);
@@ -72,7 +77,7 @@ pub(crate) struct Expiring {
 
 /// The true expiry of a session's record; `None` if its store can't tell. Loads the record if nobody has yet.
 pub(crate) async fn expiring(session: &Session) -> Result<Option<Expiring>, SessionError> {
-    if !CARRYING.load(Ordering::Relaxed) {
+    if !is_enabled() {
         return Ok(None);
     }
     Ok(session
@@ -174,15 +179,18 @@ impl Load {
     }
 
     /// Whether the store surely holds the data that was loaded, or what others have made of it since.
+    ///
+    /// A load whose refresh was done was unmodified then, so its age does not count.
     pub(crate) fn never_rewritten(self) -> bool {
-        REWRITTEN.surely_lacks(self.number)
+        REWRITTEN.surely_lacks(self.number, self.touched.is_some())
     }
 }
 
 /// The loads whose records were written in full, each remembered for at least [`RETENTION`].
 static REWRITTEN: LazyLock<Rewritten> = LazyLock::new(|| Rewritten::new(RETENTION));
 
-/// Longer than requests take. A record that is held for longer and saved unchanged is written in full, as without us.
+/// Longer than requests take. A record that is held for longer, and saved unchanged by something else than a refresh, is
+/// written in full, as without us. Each request that changes its session costs a number for up to twice as long.
 const RETENTION: Duration = Duration::from_secs(600);
 
 struct Rewritten {
@@ -227,9 +235,9 @@ impl Rewritten {
         });
     }
 
-    fn surely_lacks(&self, load: u64) -> bool {
+    fn surely_lacks(&self, load: u64, whatever_its_age: bool) -> bool {
         self.with(|generations| {
-            load >= generations.previous_from
+            (whatever_its_age || load >= generations.previous_from)
                 && !generations.current.contains(&load)
                 && !generations.previous.contains(&load)
         })
@@ -423,13 +431,14 @@ mod tests {
         let rewritten = Rewritten::new(Duration::ZERO); // Every call begins a new generation.
         rewritten.next.store(10, Ordering::Relaxed);
         rewritten.insert(7);
-        assert!(!rewritten.surely_lacks(7)); // In the previous generation.
+        assert!(!rewritten.surely_lacks(7, false)); // In the previous generation.
         for _ in 0..3 {
-            assert!(!rewritten.surely_lacks(7)); // Forgotten, and older than what is known.
+            assert!(!rewritten.surely_lacks(7, false)); // Forgotten, and older than what is known.
         }
+        assert!(rewritten.surely_lacks(8, true)); // Old, but known to have been unmodified when it was refreshed.
         let rewritten = Rewritten::new(RETENTION);
         rewritten.insert(7);
-        assert!(!rewritten.surely_lacks(7));
-        assert!(rewritten.surely_lacks(8));
+        assert!(!rewritten.surely_lacks(7, false));
+        assert!(rewritten.surely_lacks(8, false));
     }
 }

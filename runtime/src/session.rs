@@ -7,6 +7,7 @@ pub(crate) use tower_sessions::{
     Session, SessionStore,
     session::{Error as SessionError, Id, Record},
     session_store as store_error,
+    session_store::ExpiredDeletion,
 };
 
 /// Which release that is, for messages to people.

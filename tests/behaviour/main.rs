@@ -45,6 +45,7 @@ mod cookie;
 mod counts;
 mod events;
 mod failures;
+mod groups;
 mod handlers;
 mod layer;
 mod misuse;

@@ -1,5 +1,8 @@
 //! What a reviewer reads: the generated code of six handlers. `UPDATE_EXPECT=1 cargo test` writes it anew.
 
+// Written by expect-test.
+#![allow(clippy::needless_raw_string_hashes)]
+
 use expect_test::{Expect, expect};
 
 fn check(args: &str, item: &str, expected: &Expect) {

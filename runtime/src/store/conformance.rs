@@ -5,6 +5,7 @@
 //! # use session_refresh::tower_sessions::{SessionStore, session::{Id, Record}, session_store::Result};
 //! # #[async_trait::async_trait]
 //! # impl SessionStore for MyStore {
+//! #     async fn create(&self, _: &mut Record) -> Result<()> { Ok(()) }
 //! #     async fn save(&self, _: &Record) -> Result<()> { Ok(()) }
 //! #     async fn load(&self, _: &Id) -> Result<Option<Record>> { Ok(None) }
 //! #     async fn delete(&self, _: &Id) -> Result<()> { Ok(()) }

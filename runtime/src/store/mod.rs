@@ -46,6 +46,7 @@ use crate::session::{Id, SessionStore, store_error};
 /// - [`touch`](Self::touch) is atomic, and does nothing unless the record is live and its expiry is at or before
 ///   `due_before` and before `expiry`: it never creates, shortens or revives.
 /// - [`load`](SessionStore::load) reports the record's true expiry, a touch's included, to the millisecond.
+/// - [`create`](SessionStore::create) is implemented: the default one calls `save`, which creates nothing here.
 /// - [`save`](SessionStore::save) updates a live record and does nothing for one that is gone: it answers `Ok`.
 ///
 /// The feature `conformance` has a suite that holds a store to this.

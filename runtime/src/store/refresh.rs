@@ -14,7 +14,7 @@ use crate::{
     TARGET,
     record::{self, Load},
     schedule::whole_millis,
-    session::{Id, Record, SessionStore, store_error},
+    session::{ExpiredDeletion, Id, Record, SessionStore, store_error},
 };
 
 /// Wraps the application's session store, so that a refresh moves a session's expiry and nothing else.
@@ -36,8 +36,8 @@ use crate::{
 /// ```
 ///
 /// Every save through it that changes no data is a touch, also the one that `with_always_save` causes on each request.
-/// Since a touch never shortens a session, `Session::set_expiry` to an earlier time takes effect only together with a
-/// change of data.
+/// Since a touch never shortens a session and never fails a page, `Session::set_expiry` alone takes effect only for a later
+/// time and while the store answers: change some data with it where that matters.
 #[derive(Clone)]
 pub struct RefreshStore<S> {
     store: S,
@@ -156,7 +156,7 @@ impl<S: Touch> RefreshStore<S> {
         // The layer saves once more after a refresh, to send the cookie: its expiry is that of the touch, a moment later.
         if load
             .touched
-            .is_some_and(|touched| expiry <= touched + time::Duration::MINUTE)
+            .is_some_and(|touched| expiry.saturating_sub(time::Duration::MINUTE) <= touched)
         {
             return;
         }
@@ -240,6 +240,13 @@ impl<S: Touch> SessionStore for RefreshStore<S> {
 
     async fn delete(&self, id: &Id) -> store_error::Result<()> {
         self.store.delete(id).await
+    }
+}
+
+#[async_trait::async_trait]
+impl<S: Touch + ExpiredDeletion> ExpiredDeletion for RefreshStore<S> {
+    async fn delete_expired(&self) -> store_error::Result<()> {
+        self.store.delete_expired().await
     }
 }
 

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use time::OffsetDateTime;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 
 use super::{Touch, Touched};
-use crate::session::{Id, Record, SessionStore, store_error::Result};
+use crate::session::{
+    ExpiredDeletion, Id, Record, SessionStore,
+    store_error::{Error, Result},
+};
 
-/// Makes any store able to touch, one thing at a time: touches, saves and deletes of one session wait for each other.
+/// Makes any store able to touch, one thing at a time: whatever concerns one session waits for its turn.
 ///
-/// Within one process nothing gets lost between them, and a save does not bring a deleted session back. It loads
-/// before it saves, so a save costs a load more, and a touch writes the whole record.
+/// Within one process nothing gets lost between a touch, a save and a delete, and a save does not bring a deleted session
+/// back. It loads before it saves, so a save costs a load more, and a touch writes the whole record.
 ///
 /// What it can't promise: anything about other processes on the same store, or about clones of the inner store that
 /// are used beside it. There a touch can still overwrite what another has saved, or bring a session back, in the
@@ -28,8 +31,8 @@ use crate::session::{Id, Record, SessionStore, store_error::Result};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Serialized<S> {
-    store: S,
-    locks: Arc<[Mutex<()>]>,
+    store: Arc<S>,
+    locks: Arc<[Arc<Mutex<()>>]>,
 }
 
 /// Sessions share locks by their ids: enough that they seldom meet, few enough to cost nothing.
@@ -39,14 +42,32 @@ impl<S> Serialized<S> {
     /// Wraps `store`.
     pub fn new(store: S) -> Self {
         Self {
-            store,
-            locks: (0..LOCKS).map(|_| Mutex::default()).collect(),
+            store: Arc::new(store),
+            locks: (0..LOCKS).map(|_| Arc::default()).collect(),
         }
     }
+}
 
-    async fn lock(&self, id: &Id) -> MutexGuard<'_, ()> {
+impl<S: SessionStore> Serialized<S> {
+    /// Does `work` when it is this session's turn, and to its end: a store may go on writing after whoever asked it to has
+    /// lost patience, and until then it is nobody else's turn.
+    async fn in_turn<T, F>(&self, id: &Id, work: impl FnOnce(Arc<S>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
         let index = usize::from(id.0.to_le_bytes()[0]) % self.locks.len();
-        self.locks[index].lock().await
+        let turn = Arc::clone(&self.locks[index]).lock_owned().await;
+        let work = work(Arc::clone(&self.store));
+        let task = tokio::spawn(async move {
+            let _turn = turn;
+            work.await
+        });
+        task.await
+            .unwrap_or_else(|error| match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => Err(Error::Backend(error.to_string())),
+            })
     }
 }
 
@@ -57,20 +78,34 @@ impl<S: SessionStore> SessionStore for Serialized<S> {
     }
 
     async fn save(&self, record: &Record) -> Result<()> {
-        let _one_at_a_time = self.lock(&record.id).await;
-        match self.store.load(&record.id).await? {
-            Some(_) => self.store.save(record).await,
-            None => Ok(()),
-        }
+        let (id, record) = (record.id, record.clone());
+        let save = |store: Arc<S>| async move {
+            match store.load(&id).await? {
+                Some(_) => store.save(&record).await,
+                None => Ok(()),
+            }
+        };
+        self.in_turn(&id, save).await
     }
 
+    /// Takes its turn, too: a cache writes when it loads.
     async fn load(&self, id: &Id) -> Result<Option<Record>> {
-        self.store.load(id).await
+        let id = *id;
+        self.in_turn(&id, |store| async move { store.load(&id).await })
+            .await
     }
 
     async fn delete(&self, id: &Id) -> Result<()> {
-        let _one_at_a_time = self.lock(id).await;
-        self.store.delete(id).await
+        let id = *id;
+        self.in_turn(&id, |store| async move { store.delete(&id).await })
+            .await
+    }
+}
+
+#[async_trait::async_trait]
+impl<S: ExpiredDeletion> ExpiredDeletion for Serialized<S> {
+    async fn delete_expired(&self) -> Result<()> {
+        self.store.delete_expired().await
     }
 }
 
@@ -81,15 +116,18 @@ impl<S: SessionStore> Touch for Serialized<S> {
         due_before: OffsetDateTime,
         expiry: OffsetDateTime,
     ) -> Result<Touched> {
-        let _one_at_a_time = self.lock(id).await;
-        let Some(mut record) = self.store.load(id).await? else {
-            return Ok(Touched::Gone);
+        let id = *id;
+        let touch = |store: Arc<S>| async move {
+            let Some(mut record) = store.load(&id).await? else {
+                return Ok(Touched::Gone);
+            };
+            if record.expiry_date > due_before || record.expiry_date >= expiry {
+                return Ok(Touched::NotDue);
+            }
+            record.expiry_date = expiry;
+            store.save(&record).await?;
+            Ok(Touched::Done)
         };
-        if record.expiry_date > due_before || record.expiry_date >= expiry {
-            return Ok(Touched::NotDue);
-        }
-        record.expiry_date = expiry;
-        self.store.save(&record).await?;
-        Ok(Touched::Done)
+        self.in_turn(&id, touch).await
     }
 }

@@ -225,10 +225,11 @@ impl SqliteStore {
         Self::with(pool, upstream, "tower_sessions")
     }
 
-    /// Sessions in another table.
+    /// Sessions in another table, of ASCII letters, digits and underscores. Upstream lets a hyphen pass, too, but does not
+    /// quote it.
     ///
     /// # Errors
-    /// If the name is not made of ASCII letters, digits, hyphens and underscores.
+    /// If the name has any other character, or none.
     pub fn with_table_name(self, table: impl AsRef<str>) -> std::result::Result<Self, String> {
         let table = table.as_ref();
         let upstream = self.upstream.with_table_name(table)?;

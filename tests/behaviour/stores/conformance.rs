@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use session_refresh::store::{Touch as _, Touched, conformance};
-use session_refresh_tests::{backends::Backend, on_every_store};
+use session_refresh::store::{Serialized, Touch as _, Touched, conformance};
+use session_refresh_tests::{
+    backends::{Backend, MySql, Postgres, Redis, Sqlite},
+    on_every_store,
+};
 use time::{Duration, OffsetDateTime};
 use tower_sessions::{
-    SessionStore as _,
+    CachingSessionStore, MemoryStore, SessionStore as _,
     session::{Id, Record},
 };
 
@@ -18,6 +21,53 @@ on_every_store!(
 
 async fn every_store_keeps_the_promises_of_touch<B: Backend>(backend: B) {
     conformance::check(backend.touching()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_in_front_of_a_store_serves_no_outdated_expiry() {
+    let cached = CachingSessionStore::new(MemoryStore::default(), MemoryStore::default());
+    conformance::check(Serialized::new(cached)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_tables_and_keys_are_the_applications_to_choose() {
+    if let Some(backend) = Sqlite::connect().await {
+        let store = backend.touching().with_table_name("my_sessions").unwrap();
+        store.migrate().await.unwrap();
+        conformance::check(store).await;
+        assert!(backend.touching().with_table_name("my sessions").is_err());
+    }
+    if let Some(backend) = Postgres::connect().await {
+        let store = backend
+            .touching()
+            .with_table_name("my_schema", "my_sessions")
+            .unwrap();
+        store.migrate().await.unwrap();
+        conformance::check(store).await;
+        assert!(
+            backend
+                .touching()
+                .with_table_name("my_schema", "my\"sessions")
+                .is_err()
+        );
+    }
+    if let Some(backend) = MySql::connect().await {
+        let store = backend
+            .touching()
+            .with_table_name("my_schema", "my_sessions")
+            .unwrap();
+        store.migrate().await.unwrap();
+        conformance::check(store).await;
+        assert!(
+            backend
+                .touching()
+                .with_table_name("my`schema", "my_sessions")
+                .is_err()
+        );
+    }
+    if let Some(backend) = Redis::connect().await {
+        conformance::check(backend.touching().with_key_prefix("my:sessions:")).await;
+    }
 }
 
 async fn the_upstream_crates_sessions_are_ours_and_the_reverse<B: Backend>(backend: B) {

@@ -31,6 +31,7 @@ on_every_store!(
     a_session_without_inactivity_expiry_is_refreshed_and_one_with_a_fixed_end_is_not,
     what_a_record_carries_never_reaches_the_store,
     a_megabyte_is_refreshed,
+    what_a_handler_marks_as_modified_without_a_change_of_data_does_not_hide_a_logout,
     an_expired_session_is_gone,
 );
 
@@ -76,6 +77,13 @@ async fn page(refresh: RefreshInfo) -> Json<Value> {
 
 #[session_refresh(interval = "24h")]
 async fn slow(Extension(gate): Extension<Gate>) {
+    gate.pass().await;
+}
+
+/// Takes a message out of the session that is not there, which marks the session as modified.
+#[session_refresh(interval = "24h")]
+async fn slow_flash(session: Session, Extension(gate): Extension<Gate>) {
+    session.remove_value("flash").await.unwrap();
     gate.pass().await;
 }
 
@@ -165,6 +173,7 @@ impl<B: Backend> App<B> {
         let app = Router::new()
             .route("/page", get(page))
             .route("/slow", get(slow))
+            .route("/slow_flash", get(slow_flash))
             .route("/undo", get(undo))
             .route("/do/{action}", get(action))
             .route("/add/{item}", post(add))
@@ -318,7 +327,8 @@ async fn twenty_racing_requests_refresh_once<B: Backend>(backend: B) {
 async fn a_change_that_was_saved_and_undone_is_undone_in_the_store<B: Backend>(backend: B) {
     let app = App::start(backend).await;
     let (client, id) = app.due().await;
-    assert_eq!(client.get("/undo").await.outcome(), "refreshed");
+    // The handler's own save has extended the session already.
+    assert_eq!(client.get("/undo").await.outcome(), "not_due");
     let record = app.record(id).await.unwrap();
     assert!(
         !record.data.contains_key("draft") && record.data.contains_key("cart"),
@@ -441,6 +451,25 @@ async fn a_session_without_inactivity_expiry_is_refreshed_and_one_with_a_fixed_e
     assert_eq!(app.record(id).await, before);
 }
 
+#[tokio::test]
+async fn a_lifetime_beyond_the_end_of_time_is_no_reason_to_panic() {
+    let backend = session_refresh_tests::backends::Memory::connect()
+        .await
+        .unwrap();
+    let short = App::start(backend.clone()).await;
+    let (_, id) = short.due().await;
+    let endless = App::with(backend, |sessions| {
+        sessions.with_expiry(Expiry::OnInactivity(Duration::MAX))
+    })
+    .await;
+    let page = endless
+        .server
+        .client()
+        .get_with("/page", "cookie", &format!("id={id}"))
+        .await;
+    assert_eq!((page.status.as_u16(), page.outcome()), (200, "refreshed"));
+}
+
 async fn what_a_record_carries_never_reaches_the_store<B: Backend>(backend: B) {
     let app = App::start(backend).await;
     let (client, id) = app.due().await;
@@ -478,6 +507,28 @@ async fn a_megabyte_is_refreshed<B: Backend>(backend: B) {
             .len(),
         bytes
     );
+}
+
+async fn what_a_handler_marks_as_modified_without_a_change_of_data_does_not_hide_a_logout<
+    B: Backend,
+>(
+    backend: B,
+) {
+    let app = App::start(backend).await;
+    let (client, id) = app.due().await;
+    let page = tokio::spawn({
+        let client = client.clone();
+        async move { client.get("/slow_flash").await }
+    });
+    app.gate.entered(1).await;
+    client.post("/logout").await;
+    app.gate.open(1);
+    assert_eq!(page.await.unwrap().outcome(), "gone");
+    assert_eq!(app.record(id).await, None);
+    let (client, id) = app.due().await;
+    app.gate.open(1);
+    assert_eq!(client.get("/slow_flash").await.outcome(), "refreshed");
+    assert!(about(app.left(id).await, 14 * DAY));
 }
 
 async fn an_expired_session_is_gone<B: Backend>(backend: B) {

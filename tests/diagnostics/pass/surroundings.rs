@@ -141,8 +141,10 @@ handler!(
 );
 
 mod session_refresh_tests_user {
+    /// As visible as the handler.
+    #[allow(unreachable_pub)]
     #[derive(Debug)]
-    pub(crate) struct User;
+    pub struct User;
 
     impl session_refresh::SessionUser for User {}
 
