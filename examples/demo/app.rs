@@ -1,5 +1,7 @@
 //! Puts the application together: routes inside, then the layers that they need, the outermost last.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     http::{StatusCode, header},
@@ -9,12 +11,13 @@ use axum::{
 use axum_login::{AuthManagerLayerBuilder, AuthSession};
 use maud::html;
 use session_refresh::RefreshLayer;
-use sqlx::SqlitePool;
 use time::Duration;
-use tower_sessions::{Expiry, SessionManagerLayer, cookie::SameSite};
+use tower_sessions::{Expiry, SessionManagerLayer, SessionStore, cookie::SameSite};
 
 use crate::{
-    cart, failure::Failure, login, pages, status, store, store::Store, users, users::Backend, view,
+    cart, login, pages, status,
+    users::{Backend, Users},
+    view,
 };
 
 /// How long a session lasts without a refresh: short, so that it can be seen to end.
@@ -22,22 +25,19 @@ pub const SESSION_LIFETIME: Duration = Duration::minutes(3);
 
 #[derive(Clone)]
 pub struct App {
-    pub sessions: Store,
+    pub sessions: Arc<dyn SessionStore>,
 }
 
-/// The whole application; creates what the database lacks.
-pub async fn router(pool: SqlitePool) -> Result<Router, Failure> {
-    users::seed(&pool).await?;
-    let sessions = store::open(pool.clone()).await?;
-
+/// The whole application.
+pub fn router<S: SessionStore + Clone>(sessions: S, users: Users) -> Router {
     let session_layer = SessionManagerLayer::new(sessions.clone())
         // Browsers return a `Secure` cookie over https only, and this runs on plain http. Never do so on a network.
         .with_secure(false)
         .with_same_site(SameSite::Lax)
         .with_expiry(Expiry::OnInactivity(SESSION_LIFETIME));
-    let auth_layer = AuthManagerLayerBuilder::new(Backend::new(pool), session_layer).build();
+    let auth_layer = AuthManagerLayerBuilder::new(Backend::new(users), session_layer).build();
 
-    Ok(Router::new()
+    Router::new()
         .route("/", get(pages::dashboard))
         .route("/reports", get(pages::reports))
         .route("/staff", get(pages::staff))
@@ -55,7 +55,9 @@ pub async fn router(pool: SqlitePool) -> Result<Router, Failure> {
         .route("/static/demo.css", get(css))
         .route("/static/demo.js", get(js))
         .fallback(not_found)
-        .with_state(App { sessions }))
+        .with_state(App {
+            sessions: Arc::new(sessions),
+        })
 }
 
 async fn css() -> impl IntoResponse {

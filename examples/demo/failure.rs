@@ -13,6 +13,12 @@ use crate::view;
 #[derive(Debug)]
 pub struct Failure(String);
 
+impl Failure {
+    pub fn new(what: String) -> Self {
+        Self(what)
+    }
+}
+
 // Possible because `Failure` is no `Error` itself.
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {

@@ -10,14 +10,19 @@ mod store;
 mod users;
 mod view;
 
-use std::{env, fmt::Display, path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{
+    ConnectOptions as _,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode},
+};
 use tokio::net::TcpListener;
 use tracing::Level;
 use tracing_subscriber::{
     filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
+
+use users::Users;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -41,27 +46,25 @@ async fn main() -> ExitCode {
 
 async fn serve() -> Result<(), String> {
     let port = port()?;
-    let path = env::var_os("DATABASE_PATH").map_or_else(|| "demo.sqlite3".into(), PathBuf::from);
-
     // The port first: a second demo started by mistake should not touch the first one's file.
     let listener = TcpListener::bind(("127.0.0.1", port))
         .await
         .map_err(|error| format!("can't listen on 127.0.0.1:{port} ({error}); is PORT taken?"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
-    let unusable =
-        |error: &dyn Display| format!("can't use the database {} ({error})", path.display());
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal);
-    let pool = SqlitePoolOptions::new()
-        .connect_with(options)
+    let database = match env::var("DATABASE_URL") {
+        Ok(url) => url,
+        Err(_) => file().await?,
+    };
+    let sessions = env::var("REDIS_URL").unwrap_or_else(|_| database.clone());
+    let users = Users::open(&database)
         .await
-        .map_err(|error| unusable(&error))?;
-    let app = app::router(pool).await.map_err(|error| unusable(&error))?;
+        .map_err(|error| format!("can't use the database {} ({error})", shown(&database)))?;
+    let app = store::app(&sessions, users)
+        .await
+        .map_err(|error| format!("can't keep sessions in {} ({error})", shown(&sessions)))?;
 
-    println!("http://{address}   database: {}", path.display());
+    println!("http://{address}   sessions in {}", shown(&sessions));
     println!("Accounts to try:");
     for account in users::ACCOUNTS {
         println!(
@@ -72,6 +75,26 @@ async fn serve() -> Result<(), String> {
     axum::serve(listener, app)
         .await
         .map_err(|error| error.to_string())
+}
+
+/// The URL of the file that is the database unless a server is named; creates it.
+async fn file() -> Result<String, String> {
+    let path = env::var_os("DATABASE_PATH").map_or_else(|| "demo.sqlite3".into(), PathBuf::from);
+    let options = SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal);
+    let opened = options.connect().await;
+    opened.map_err(|error| format!("can't use the database {} ({error})", path.display()))?;
+    Ok(options.to_url_lossy().to_string())
+}
+
+/// A URL without the login that may be in it.
+fn shown(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, server))) => format!("{scheme}://{server}"),
+        _ => url.to_owned(),
+    }
 }
 
 fn port() -> Result<u16, String> {

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use serde::Serialize;
 use time::OffsetDateTime;
-use tower_sessions::{Session, SessionStore as _};
+use tower_sessions::Session;
 
 use crate::{app::App, cart::Cart, failure::Failure, login::AuthSession};
 

@@ -1,33 +1,64 @@
 //! Where the sessions live: the one place that names a store.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
-use sqlx::SqlitePool;
-use tower_sessions::{ExpiredDeletion as _, session_store::Result};
-use tower_sessions_sqlx_store::SqliteStore;
+use axum::Router;
+use fred::prelude::{ClientLike as _, Config, Pool};
+use session_refresh::store::{
+    MySqlStore, PostgresStore, RedisStore, RefreshStore, SqliteStore, Touch,
+};
+use sqlx::{MySqlPool, PgPool, SqlitePool};
+use tower_sessions::ExpiredDeletion;
 
-pub type Store = SqliteStore;
+use crate::{app, failure::Failure, users::Users};
 
 /// How often expired sessions are swept out. They count as gone from the moment they expire.
 const SWEEP: Duration = Duration::from_secs(60);
 
-pub async fn open(pool: SqlitePool) -> Result<Store> {
-    let store = SqliteStore::new(pool);
-    store
-        .migrate()
-        .await
-        .map_err(|error| tower_sessions::session_store::Error::Backend(error.to_string()))?;
-    // A first sweep at once also shows, before anybody logs in, whether the file can be written.
-    store.delete_expired().await?;
-    tokio::spawn(sweep(store.clone()));
-    Ok(store)
+/// The application on the store that `url` names. What is in it stays as tower-sessions' own stores write it.
+pub async fn app(url: &str, users: Users) -> Result<Router, Failure> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    Ok(match scheme {
+        "sqlite" => {
+            let store = SqliteStore::new(SqlitePool::connect(url).await?);
+            store.migrate().await?;
+            swept(store, users).await?
+        }
+        "postgres" | "postgresql" => {
+            let store = PostgresStore::new(PgPool::connect(url).await?);
+            store.migrate().await?;
+            swept(store, users).await?
+        }
+        "mysql" | "mariadb" => {
+            let store = MySqlStore::new(MySqlPool::connect(url).await?);
+            store.migrate().await?;
+            swept(store, users).await?
+        }
+        // Redis sweeps by itself.
+        "redis" | "rediss" => {
+            let pool = Pool::new(Config::from_url(url)?, None, None, None, 4)?;
+            pool.init().await?;
+            app::router(RefreshStore::new(RedisStore::new(pool)), users)
+        }
+        other => return Err(Failure::new(format!("there is no store for {other:?}"))),
+    })
 }
 
-async fn sweep(store: Store) {
+async fn swept<S>(store: S, users: Users) -> Result<Router, Failure>
+where
+    S: Touch + ExpiredDeletion + Clone + Debug,
+{
+    // A first sweep at once also shows, before anybody logs in, whether the database can be written.
+    store.delete_expired().await?;
+    tokio::spawn(sweep(store.clone()));
+    Ok(app::router(RefreshStore::new(store), users))
+}
+
+async fn sweep<S: ExpiredDeletion + Clone>(store: S) {
     loop {
-        // It ends with the first failure, such as a locked file, which the next sweep may not meet.
+        // Ends at its first error.
         if let Err(error) = store.clone().continuously_delete_expired(SWEEP).await {
-            tracing::error!(%error, "expired sessions were not swept out");
+            tracing::warn!(%error, "expired sessions could not be swept out");
         }
     }
 }

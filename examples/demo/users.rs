@@ -1,21 +1,34 @@
 //! The accounts: who there is, what they may do, and whether a password is theirs.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use axum_login::{AuthUser, AuthnBackend, UserId};
 use serde::Deserialize;
 use session_refresh::SessionUser;
-use sqlx::{FromRow, SqlitePool};
+use sqlx::{
+    AnyPool, FromRow, Row as _,
+    any::{AnyPoolOptions, AnyRow},
+};
 use tokio::task;
 
 use crate::failure::Failure;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
-#[sqlx(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Member,
     Staff,
     Superuser,
+}
+
+impl Role {
+    /// As the database has it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Staff => "staff",
+            Self::Superuser => "superuser",
+        }
+    }
 }
 
 impl fmt::Display for Role {
@@ -53,12 +66,28 @@ pub const ACCOUNTS: [Account; 3] = [
     },
 ];
 
-#[derive(Clone, FromRow)]
+#[derive(Clone)]
 pub struct User {
     id: i64,
     pub name: String,
     pub role: Role,
     password_hash: String,
+}
+
+impl FromRow<'_, AnyRow> for User {
+    fn from_row(row: &AnyRow) -> sqlx::Result<Self> {
+        let word: String = row.try_get("role")?;
+        let role = [Role::Member, Role::Staff, Role::Superuser]
+            .into_iter()
+            .find(|role| role.word() == word)
+            .ok_or_else(|| sqlx::Error::Decode(format!("there is no role {word:?}").into()))?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            role,
+            password_hash: row.try_get("password_hash")?,
+        })
+    }
 }
 
 // By hand, because the hash belongs into no log.
@@ -102,14 +131,102 @@ pub struct Credentials {
     pub password: String,
 }
 
+/// The accounts' table, in any of the databases.
+#[derive(Clone, Debug)]
+pub struct Users {
+    pool: AnyPool,
+    numbered: bool,
+}
+
+impl Users {
+    /// Connects, and creates the table and the accounts that are not there yet.
+    pub async fn open(url: &str) -> Result<Self, Failure> {
+        sqlx::any::install_default_drivers();
+        // A server that does not answer is told of while somebody still looks.
+        let options = AnyPoolOptions::new().acquire_timeout(Duration::from_secs(5));
+        let users = Self {
+            pool: options.connect(url).await?,
+            numbered: url.starts_with("postgres"),
+        };
+        users.seed().await?;
+        Ok(users)
+    }
+
+    /// PostgreSQL numbers its parameters: `$1` for the one that is `?` elsewhere.
+    fn sql(&self, text: &str) -> String {
+        let mut parts = text.split('?');
+        let mut sql = parts.next().unwrap_or_default().to_owned();
+        for (index, part) in parts.enumerate() {
+            let parameter = if self.numbered {
+                format!("${}", index + 1)
+            } else {
+                "?".into()
+            };
+            sql += &parameter;
+            sql += part;
+        }
+        sql
+    }
+
+    async fn seed(&self) -> Result<(), Failure> {
+        sqlx::query(
+            "CREATE TABLE IF NOT EXISTS users (
+                id BIGINT PRIMARY KEY,
+                name VARCHAR(50) NOT NULL UNIQUE,
+                role VARCHAR(20) NOT NULL,
+                password_hash VARCHAR(200) NOT NULL
+            )",
+        )
+        .execute(&self.pool)
+        .await?;
+        for (id, account) in (1_i64..).zip(ACCOUNTS) {
+            if self.find("id", id).await?.is_some() {
+                continue;
+            }
+            let hash = task::spawn_blocking(move || password_auth::generate_hash(account.password))
+                .await?;
+            let insert =
+                self.sql("INSERT INTO users (id, name, role, password_hash) VALUES (?, ?, ?, ?)");
+            let inserted = sqlx::query(&insert)
+                .bind(id)
+                .bind(account.name)
+                .bind(account.role.word())
+                .bind(hash)
+                .execute(&self.pool)
+                .await;
+            match inserted {
+                // Another demo on the same database was faster.
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
+                inserted => {
+                    inserted?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn find<T>(&self, column: &str, value: T) -> sqlx::Result<Option<User>>
+    where
+        T: for<'q> sqlx::Encode<'q, sqlx::Any> + sqlx::Type<sqlx::Any> + Send + 'static,
+    {
+        let select = self.sql(&format!(
+            "SELECT id, name, role, password_hash FROM users WHERE {column} = ?"
+        ));
+        sqlx::query_as(&select)
+            .bind(value)
+            .fetch_optional(&self.pool)
+            .await
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Backend {
-    pool: SqlitePool,
+    users: Users,
 }
 
 impl Backend {
-    pub fn new(pool: SqlitePool) -> Self {
-        Self { pool }
+    pub fn new(users: Users) -> Self {
+        Self { users }
     }
 }
 
@@ -119,10 +236,7 @@ impl AuthnBackend for Backend {
     type Error = sqlx::Error;
 
     async fn authenticate(&self, credentials: Credentials) -> sqlx::Result<Option<User>> {
-        let user: Option<User> = sqlx::query_as("SELECT * FROM users WHERE name = ?")
-            .bind(credentials.name)
-            .fetch_optional(&self.pool)
-            .await?;
+        let user = self.users.find("name", credentials.name).await?;
         // Slow on purpose: off the threads that serve.
         task::spawn_blocking(move || {
             user.filter(|user| {
@@ -134,43 +248,6 @@ impl AuthnBackend for Backend {
     }
 
     async fn get_user(&self, id: &UserId<Self>) -> sqlx::Result<Option<User>> {
-        sqlx::query_as("SELECT * FROM users WHERE id = ?")
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await
+        self.users.find("id", *id).await
     }
-}
-
-/// Creates the table and the accounts that are not there yet.
-pub async fn seed(pool: &SqlitePool) -> Result<(), Failure> {
-    sqlx::query(
-        "CREATE TABLE IF NOT EXISTS users (
-            id INTEGER PRIMARY KEY,
-            name TEXT NOT NULL UNIQUE,
-            role TEXT NOT NULL,
-            password_hash TEXT NOT NULL
-        )",
-    )
-    .execute(pool)
-    .await?;
-    for account in ACCOUNTS {
-        let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE name = ?)")
-            .bind(account.name)
-            .fetch_one(pool)
-            .await?;
-        if known {
-            continue;
-        }
-        let hash =
-            task::spawn_blocking(move || password_auth::generate_hash(account.password)).await?;
-        sqlx::query(
-            "INSERT INTO users (name, role, password_hash) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        )
-        .bind(account.name)
-        .bind(account.role)
-        .bind(hash)
-        .execute(pool)
-        .await?;
-    }
-    Ok(())
 }

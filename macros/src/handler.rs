@@ -3,7 +3,7 @@
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::{
-    Attribute, Error, FnArg, Result, ReturnType, Safety, Signature, Visibility,
+    Attribute, Error, FnArg, Result, ReturnType, Safety, Signature, Type, Visibility,
     parse::{Parse, ParseStream},
 };
 
@@ -92,9 +92,7 @@ impl Handler {
         }
         // A `const` or `extern` function can't be `async`: one mistake, one error.
         let may_be_async = sig.constness.is_none() && sig.abi.is_none();
-        let is_future =
-            sig.asyncness.is_some() || matches!(sig.output, ReturnType::Type(..)) || !may_be_async;
-        if !is_future {
+        if sig.asyncness.is_none() && may_be_async && is_no_future(&sig.output) {
             mistakes.push(mistake(
                 sig.fn_token,
                 "a handler is an `async fn` or returns a future",
@@ -138,6 +136,18 @@ impl Handler {
                 }
             }
         }
+    }
+}
+
+/// As far as it can be seen: what a type's name stands for, only the compiler knows.
+fn is_no_future(output: &ReturnType) -> bool {
+    match output {
+        ReturnType::Default => true,
+        ReturnType::Type(_, output) => match &**output {
+            Type::Reference(reference) => reference.mutability.is_none(),
+            Type::Tuple(_) | Type::Array(_) => true,
+            _ => false,
+        },
     }
 }
 

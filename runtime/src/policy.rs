@@ -55,7 +55,7 @@ impl Policy {
     /// A policy that refreshes a session at most once per `interval`.
     ///
     /// # Panics
-    /// If the interval is not positive; in a constant this is a compile error.
+    /// If the interval is shorter than a millisecond; in a constant this is a compile error.
     pub const fn every(interval: Duration) -> Self {
         Self::new().interval(interval)
     }
@@ -63,11 +63,12 @@ impl Policy {
     /// Refreshes a session at most once per `interval`. Default: 24 hours.
     ///
     /// # Panics
-    /// If the interval is not positive; in a constant this is a compile error.
+    /// If the interval is shorter than a millisecond; in a constant this is a compile error.
     pub const fn interval(mut self, interval: Duration) -> Self {
+        // The finest that a stamp, or any store, keeps.
         assert!(
-            interval.is_positive(),
-            "a refresh interval must be longer than zero"
+            interval.whole_milliseconds() > 0,
+            "a refresh interval must be at least a millisecond"
         );
         self.interval = Some(interval);
         self

