@@ -240,6 +240,12 @@ impl Interval {
                 "to write the session on every request, use `SessionManagerLayer::with_always_save`",
             ));
         }
+        if duration.as_millis() == 0 {
+            return Err(Error::new_spanned(
+                &expr,
+                "an interval is a millisecond or longer",
+            ));
+        }
         Ok(Self::Known(duration, expr.span()))
     }
 }

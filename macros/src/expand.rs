@@ -187,7 +187,7 @@ fn of_policy(generics: &Generics) -> Generics {
         })
         .collect();
     if let Some(clause) = &mut generics.where_clause {
-        clause.predicates = std::mem::replace(&mut clause.predicates, Punctuated::new())
+        clause.predicates = std::mem::take(&mut clause.predicates)
             .into_iter()
             .filter(|predicate| !mentions(predicate.to_token_stream(), &lifetimes))
             .collect();

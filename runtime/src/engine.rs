@@ -521,24 +521,26 @@ fn has_prefix(parts: &Parts, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| uri.path().starts_with(prefix))
 }
 
-/// Whether a shared cache may store a response with these headers and serve it, cookie included, to somebody else:
+/// Whether the headers ask shared caches to keep the response, and so to serve it, cookie included, to somebody else:
 /// RFC 9111 §3 says that `Set-Cookie` does not prevent it.
 fn is_shareable(headers: &HeaderMap) -> bool {
-    let mut explicitly_fresh = headers.contains_key(header::EXPIRES);
+    let mut fresh = headers
+        .get(header::EXPIRES)
+        .is_some_and(|at| at != "0" && at != "-1");
     for value in headers.get_all(header::CACHE_CONTROL) {
         for directive in value.to_str().unwrap_or_default().split(',') {
-            let directive = directive.trim().to_ascii_lowercase();
-            match directive.split('=').next().unwrap_or_default().trim_end() {
-                // `private="field"` limits only that field; a careful reader shares the rest.
-                "private" | "no-store" if !directive.contains('=') => return false,
-                "public" | "s-maxage" | "max-age" | "must-revalidate" | "proxy-revalidate" => {
-                    explicitly_fresh = true;
-                }
+            let directive = directive.to_ascii_lowercase();
+            let (name, argument) = directive.split_once('=').unwrap_or((&directive, ""));
+            match (name.trim(), argument.trim()) {
+                // With an argument, these limit only the fields that it names; a careful reader shares the rest.
+                ("private" | "no-store" | "no-cache", "") => return false,
+                ("public", _) => fresh = true,
+                ("max-age" | "s-maxage", seconds) => fresh |= seconds != "0",
                 _ => {}
             }
         }
     }
-    explicitly_fresh
+    fresh
 }
 
 /// Keeps a response that bears the refreshed cookie out of shared caches, which may store one without a word on caching,
@@ -602,6 +604,7 @@ mod tests {
             "must-revalidate, max-age=1",
             "private=\"x-a\", max-age=1",
             "max-age = 9",
+            "max-age=0, s-maxage=60",
         ] {
             assert!(is_shareable(&headers(shared)), "{shared}");
         }
@@ -610,6 +613,8 @@ mod tests {
             "no-store",
             "max-age=60, PRIVATE",
             "no-cache",
+            "no-cache, must-revalidate, max-age=60",
+            "max-age=0, must-revalidate",
             "",
             "public, no-store",
         ] {
@@ -621,6 +626,8 @@ mod tests {
             HeaderValue::from_static("Thu, 01 Dec 2044 16:00:00 GMT"),
         )]);
         assert!(is_shareable(&expires));
+        let never = HeaderMap::from_iter([(header::EXPIRES, HeaderValue::from_static("0"))]);
+        assert!(!is_shareable(&never));
     }
 
     #[test]

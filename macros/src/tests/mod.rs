@@ -1,6 +1,7 @@
 //! What needs no compiler to be seen. How the compiler reports it: `tests/diagnostics` beside this crate.
 
 mod arbitrary;
+mod corpus;
 mod expansion;
 mod reading;
 

@@ -55,6 +55,7 @@ fn what_is_no_interval_is_told_why() {
         (r#""0s""#, "an interval can't be zero"),
         (r#""0""#, "an interval can't be zero"),
         ("0", "an interval can't be zero"),
+        (r#""999us""#, "an interval is a millisecond or longer"),
         ("9_223_372_036_854_775_808", "interval out of range"),
         (r#""9223372036854775808s""#, "interval out of range"),
         (r#""999999999999 years""#, "interval out of range"),
