@@ -4,7 +4,7 @@ use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Expr, FnArg, GenericParam, Generics, ReturnType, Type, TypeParam, TypeParamBound,
-    parse_quote, punctuated::Punctuated, spanned::Spanned,
+    parse_quote, spanned::Spanned,
 };
 
 use crate::{

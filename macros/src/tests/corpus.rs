@@ -28,7 +28,7 @@ fn what_the_fuzzer_gave_as_a_duration_is_accepted_or_explained() {
         let args = crate::args::Args::parse(quote!(interval = #text), &mistakes);
         match args.interval {
             Some(crate::args::Interval::Known(duration, _)) => {
-                assert!(!duration.is_zero(), "{line}")
+                assert!(!duration.is_zero(), "{line}");
             }
             _ => assert!(mistakes.into_compile_errors().is_some(), "{line}"),
         }

@@ -70,6 +70,45 @@ fn what_is_no_interval_is_told_why() {
 }
 
 #[test]
+fn a_word_without_its_value_is_told_what_it_takes() {
+    for (args, message) in [
+        ("interval", "`interval` needs a value"),
+        ("interval, skip_staff", "`interval` needs a value"),
+        ("interval =", "`interval` needs a value"),
+        ("interval =, skip_staff", "`interval` needs a value"),
+        (r#"interval("24h"), skip_staff"#, "`interval` needs a value"),
+        (r#"interval "24h""#, "`interval` needs a value"),
+        ("skip_paths", "`skip_paths` needs a list of path prefixes"),
+        (
+            r#"skip_paths = "/""#,
+            "`skip_paths` needs a list of path prefixes",
+        ),
+        ("skip_staff =", "`skip_staff` is a flag"),
+        ("skip_staff =, skip_superuser", "`skip_staff` is a flag"),
+        ("skip_staff(true)", "`skip_staff` is a flag"),
+        ("key = KEY", "expected a string literal"),
+        (
+            r#"policy = "SENSITIVE""#,
+            "expected a constant of type `Policy`",
+        ),
+    ] {
+        assert_eq!(mistakes(args, HANDLER), [message], "{args}");
+    }
+}
+
+#[test]
+fn what_only_the_compiler_can_evaluate_is_left_to_it() {
+    for args in [
+        "interval = -HOUR",
+        "interval = f()",
+        "policy = f()",
+        "skip_if = <A as B>::c",
+    ] {
+        assert!(mistakes(args, HANDLER).is_empty(), "{args}");
+    }
+}
+
+#[test]
 fn commas_may_trail_and_must_not_lack() {
     for args in ["", "skip_staff,", r#"skip_paths("/a", "/b",), key = "k","#] {
         assert!(mistakes(args, HANDLER).is_empty(), "{args}");
