@@ -1,8 +1,5 @@
 //! The pages: one policy each. The attributes here are what the demo is about.
 
-// axum wants its handlers async, also those that wait for nothing.
-#![allow(clippy::unused_async)]
-
 use std::time::Duration as StdDuration;
 
 use axum::http::request::Parts;

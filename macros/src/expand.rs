@@ -94,6 +94,11 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
     let into_response = quote_spanned!(output=> #into_response::__private::into_response(#answer));
     let called = quote_spanned!(output=> #name #turbofish (#first_value #(#other_names),*));
 
+    // Clippy spares functions that are passed as values, as handlers are. The inner one is called.
+    let unused_async = sig
+        .asyncness
+        .map(|_| quote!(#[allow(clippy::unused_async)]));
+
     quote! {
         #[doc(hidden)]
         #[allow(non_camel_case_types, missing_debug_implementations)]
@@ -112,6 +117,7 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
         ) -> #krate::__private::Response
         #outer_where
         {
+            #unused_async
             #(#inner_attrs)*
             #sig #body
 

@@ -34,6 +34,7 @@ fn plain() {
                 guard: ::session_refresh::Guarded<__SessionRefresh_home, RefreshInfo>,
                 argument_1: CurrentUser,
             ) -> ::session_refresh::__private::Response {
+                #[allow(clippy::unused_async)]
                 async fn home(refresh: RefreshInfo, user: CurrentUser) -> Html<String> {
                     render(refresh, user)
                 }
@@ -62,6 +63,7 @@ fn without_arguments() {
             async fn ping(
                 guard: ::session_refresh::Guarded<__SessionRefresh_ping, ()>,
             ) -> ::session_refresh::__private::Response {
+                #[allow(clippy::unused_async)]
                 async fn ping() {}
                 let (guard, ()) = guard.into_parts();
                 let answer = ping().await;
@@ -106,6 +108,7 @@ fn generics_and_where_clause() {
                 U: Clone,
                 &'a str: Sized,
             {
+                #[allow(clippy::unused_async)]
                 async fn page<'a, U: SessionUser + 'a, const N: usize>(user: U) -> [u8; N]
                 where
                     U: Clone,
@@ -149,6 +152,7 @@ fn every_word() {
             pub(crate) async fn account(
                 guard: prelude::refresh::Guarded<__SessionRefresh_account, User>,
             ) -> prelude::refresh::__private::Response {
+                #[allow(clippy::unused_async)]
                 async fn account(user: User) -> Page {
                     Page
                 }
@@ -183,6 +187,7 @@ fn policy_and_computed_interval() {
             async fn password(
                 guard: ::session_refresh::Guarded<__SessionRefresh_password, ()>,
             ) -> ::session_refresh::__private::Response {
+                #[allow(clippy::unused_async)]
                 async fn password() {}
                 let (guard, ()) = guard.into_parts();
                 let answer = password().await;

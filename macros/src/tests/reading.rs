@@ -109,6 +109,37 @@ fn what_only_the_compiler_can_evaluate_is_left_to_it() {
 }
 
 #[test]
+fn a_literal_alone_is_taken_for_an_interval() {
+    for (literal, help) in [
+        (r#""24h""#, "\n\nhelp: write `interval = \"24h\"`"),
+        ("3600", "\n\nhelp: write `interval = 3600`"),
+        ("true", ""),
+    ] {
+        assert_eq!(
+            messages(super::expand(literal, HANDLER)),
+            [format!("expected a word, found a literal{help}")]
+        );
+    }
+}
+
+#[test]
+fn a_constant_is_evaluated_even_unrouted_unless_it_names_a_parameter() {
+    let is_item = |args: &str, item: &str| {
+        let expansion = super::expand(args, item).to_string();
+        expansion.contains("const __SESSION_REFRESH : ")
+    };
+    let generic = "async fn a<T, const N: i64>() {}";
+    assert!(is_item("interval = hours(M)", HANDLER));
+    assert!(is_item("interval = hours(M)", generic));
+    assert!(is_item("policy = f()", generic));
+    assert!(!is_item("interval = hours(N)", generic));
+    assert!(!is_item("interval = T::HOURS", generic));
+    // Evaluated where it is written.
+    assert!(!is_item("policy = SENSITIVE", HANDLER));
+    assert!(!is_item(r#"interval = "1h""#, HANDLER));
+}
+
+#[test]
 fn commas_may_trail_and_must_not_lack() {
     for args in ["", "skip_staff,", r#"skip_paths("/a", "/b",), key = "k","#] {
         assert!(mistakes(args, HANDLER).is_empty(), "{args}");
