@@ -533,7 +533,7 @@ fn is_shareable(headers: &HeaderMap) -> bool {
             let (name, argument) = directive.split_once('=').unwrap_or((&directive, ""));
             match (name.trim(), argument.trim()) {
                 // With an argument, these limit only the fields that it names; a careful reader shares the rest.
-                ("private" | "no-store" | "no-cache", "") => return false,
+                ("private" | "no-store", "") => return false,
                 ("public", _) => fresh = true,
                 ("max-age" | "s-maxage", seconds) => fresh |= seconds != "0",
                 _ => {}
@@ -605,6 +605,7 @@ mod tests {
             "private=\"x-a\", max-age=1",
             "max-age = 9",
             "max-age=0, s-maxage=60",
+            "no-cache, public",
         ] {
             assert!(is_shareable(&headers(shared)), "{shared}");
         }
@@ -613,7 +614,7 @@ mod tests {
             "no-store",
             "max-age=60, PRIVATE",
             "no-cache",
-            "no-cache, must-revalidate, max-age=60",
+            "no-cache, must-revalidate, max-age=0",
             "max-age=0, must-revalidate",
             "",
             "public, no-store",

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+
 use super::{messages, mistakes};
 use crate::args::{Args, Interval, Mistakes};
 
@@ -314,6 +316,17 @@ fn one_mistake_in_the_head_is_one_error() {
     }
     assert!(mistakes("", "fn a() -> &'static mut F {}").is_empty());
     assert!(mistakes("", "#[path] #[a::path] #[utoipa::other] async fn a() {}").is_empty());
+}
+
+#[test]
+fn an_item_from_a_macro_comes_in_an_invisible_group() {
+    let handler = |delimiter| {
+        let item = Group::new(delimiter, HANDLER.parse().expect("tokens"));
+        let item = TokenTree::Group(item).into();
+        messages(crate::expand::expand(TokenStream::new(), &item))
+    };
+    assert!(handler(Delimiter::None).is_empty());
+    assert_eq!(handler(Delimiter::Brace).len(), 1);
 }
 
 #[test]
