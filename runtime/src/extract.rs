@@ -74,20 +74,17 @@ impl Guard {
 
     /// Refreshes the session if that was decided, unless the response or the session forbids it, and puts the final
     /// [`RefreshInfo`] into the response's extensions.
-    pub async fn commit(self, response: Response) -> Response {
-        self.0.commit(response).await
+    pub fn commit(self, response: Response) -> impl Future<Output = Response> + Send {
+        // No state machine of its own: one less for each handler.
+        self.0.commit(response)
     }
 }
 
-async fn decide<P, S>(parts: &mut Parts, state: &S) -> Result<Guard, Response>
-where
-    P: RefreshPolicy,
-    P::User: UserSource<S>,
-{
-    match engine::decide::<P::User, S>(parts, state, &P::POLICY).await {
-        Ok(decision) => Ok(Guard(decision)),
-        Err(misuse) => Err(misuse.into_response()),
-    }
+/// Compiled once, and out of the way of every handler.
+#[cold]
+#[inline(never)]
+fn rejection(misuse: Misuse) -> Response {
+    misuse.into_response()
 }
 
 impl<S, P, T> FromRequestParts<S> for Guarded<P, T>
@@ -100,7 +97,10 @@ where
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let guard = decide::<P, S>(parts, state).await?;
+        let guard = match engine::decide::<P::User, S>(parts, state, &P::POLICY).await {
+            Ok(decision) => Guard(decision),
+            Err(misuse) => return Err(rejection(misuse)),
+        };
         match T::from_request_parts(parts, state).await {
             Ok(inner) => Ok(Self {
                 guard,
@@ -123,7 +123,10 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let guard = decide::<P, S>(&mut parts, state).await?;
+        let guard = match engine::decide::<P::User, S>(&mut parts, state, &P::POLICY).await {
+            Ok(decision) => Guard(decision),
+            Err(misuse) => return Err(rejection(misuse)),
+        };
         match T::from_request(Request::from_parts(parts, body), state).await {
             Ok(inner) => Ok(Self {
                 guard,
@@ -143,6 +146,6 @@ impl<S: Sync> FromRequestParts<S> for RefreshInfo {
             .extensions
             .get()
             .cloned()
-            .ok_or_else(|| Misuse::NotAnnotated.into_response())
+            .ok_or_else(|| rejection(Misuse::NotAnnotated))
     }
 }
