@@ -260,15 +260,24 @@ impl Candidate {
 }
 
 impl Decision {
+    /// Whether nothing is left to be done.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.refresh.is_none()
+    }
+
+    /// Tells the response what was decided.
+    pub(crate) fn tell<B>(self, mut response: http::Response<B>) -> http::Response<B> {
+        response.extensions_mut().insert(self.info);
+        response
+    }
+
     /// Does what was decided, unless the answer or the session forbids it, and tells the response.
-    pub(crate) async fn commit<B>(self, response: http::Response<B>) -> http::Response<B> {
+    pub(crate) async fn commit<B>(mut self, response: http::Response<B>) -> http::Response<B> {
         let (mut head, body) = response.into_parts();
-        let info = match self.refresh {
-            Some(refresh) => refresh.commit(&mut head).await,
-            None => self.info,
-        };
-        head.extensions.insert(info);
-        http::Response::from_parts(head, body)
+        if let Some(refresh) = self.refresh.take() {
+            self.info = refresh.commit(&mut head).await;
+        }
+        self.tell(http::Response::from_parts(head, body))
     }
 }
 

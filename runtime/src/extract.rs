@@ -1,6 +1,11 @@
 //! axum's side: the extractor that decides, and the answer as a handler's argument.
 
-use std::{fmt, marker::PhantomData};
+use std::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
@@ -74,9 +79,51 @@ impl Guard {
 
     /// Refreshes the session if that was decided, unless the response or the session forbids it, and puts the final
     /// [`RefreshInfo`] into the response's extensions.
-    pub fn commit(self, response: Response) -> impl Future<Output = Response> + Send {
-        // No state machine of its own: one less for each handler.
-        self.0.commit(response)
+    pub fn commit(self, response: Response) -> Commit {
+        Commit::new(self.0, response)
+    }
+}
+
+/// The future of [`Guard::commit`]. Its code is there once, not in each handler.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Commit(Committing);
+
+enum Committing {
+    /// Nothing is to be done, and so nothing is allocated for it.
+    Nothing(Option<Response>),
+    Refresh(Pin<Box<dyn Future<Output = Response> + Send>>),
+}
+
+impl Commit {
+    #[inline(never)]
+    fn new(decision: Decision, response: Response) -> Self {
+        Self(if decision.is_settled() {
+            Committing::Nothing(Some(decision.tell(response)))
+        } else {
+            Committing::Refresh(Box::pin(decision.commit(response)))
+        })
+    }
+}
+
+impl Future for Commit {
+    type Output = Response;
+
+    #[inline(never)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        match &mut self.0 {
+            Committing::Nothing(response) => Poll::Ready(
+                response
+                    .take()
+                    .expect("a future is not polled after it is ready"),
+            ),
+            Committing::Refresh(refresh) => refresh.as_mut().poll(cx),
+        }
+    }
+}
+
+impl fmt::Debug for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commit").finish_non_exhaustive()
     }
 }
 

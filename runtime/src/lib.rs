@@ -12,7 +12,7 @@ mod session;
 pub mod store;
 mod user;
 
-pub use extract::{Guard, Guarded};
+pub use extract::{Commit, Guard, Guarded};
 pub use info::{Outcome, RefreshInfo, SkipReason};
 pub use layer::{RefreshFuture, RefreshLayer, RefreshService};
 pub use policy::{Policy, RefreshPolicy};
