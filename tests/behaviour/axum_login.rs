@@ -11,8 +11,10 @@ use std::{
 use axum::{Extension, Router, extract::Path, routing::get};
 use axum_login::{AuthManagerLayerBuilder, AuthUser, AuthnBackend};
 use http::StatusCode;
-use session_refresh::{RefreshInfo, RefreshLayer, SessionUser, session_refresh};
-use session_refresh_tests::{CountingStore, Gate, Server, TestClock};
+use session_refresh::{
+    RefreshInfo, RefreshLayer, SessionUser, session_refresh, store::RefreshStore,
+};
+use session_refresh_tests::{CountingStore, Gate, Server, TestClock, backends, on_every_store};
 use time::ext::NumericalDuration as _;
 use tower_sessions::{SessionManagerLayer, SessionStore};
 
@@ -208,6 +210,32 @@ async fn a_login_and_a_logout_work_inside_annotated_handlers<S: SessionStore + C
         assert_eq!(site.store.uncounted().load(&id).await.unwrap(), None);
         assert_eq!(client.get("/named").await.text, "");
     }
+}
+
+on_every_store!(
+    a_login_and_a_logout_hold_with_a_store_that_touches,
+    a_logout_meanwhile_holds_with_a_store_that_touches,
+);
+
+async fn a_login_and_a_logout_hold_with_a_store_that_touches<B: backends::Backend>(backend: B) {
+    let store = RefreshStore::new(backend.touching());
+    a_login_and_a_logout_work_inside_annotated_handlers(store).await;
+}
+
+async fn a_logout_meanwhile_holds_with_a_store_that_touches<B: backends::Backend>(backend: B) {
+    let site = site(RefreshStore::new(backend.touching())).await;
+    let client = site.server.client();
+    client.get("/login/user").await;
+    let id = client.session_id().unwrap();
+    site.clock.advance(25.hours());
+    let meanwhile = async {
+        site.gate.arrived().await;
+        client.get("/plain_logout").await;
+        site.gate.open();
+    };
+    let (answer, ()) = tokio::join!(client.get("/slow"), meanwhile);
+    assert_eq!((answer.status, answer.outcome()), (StatusCode::OK, "gone"));
+    assert_eq!(backend.touching().load(&id).await.unwrap(), None);
 }
 
 async fn a_logout_while_a_slow_page_refreshes_stays_a_logout<S: SessionStore + Clone>(store: S) {
