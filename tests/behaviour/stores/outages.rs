@@ -3,7 +3,6 @@
 use std::{
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::Duration as StdDuration,
 };
 
@@ -13,10 +12,9 @@ use session_refresh::{
     session_refresh,
     store::{RedisStore, RefreshStore},
 };
-use session_refresh_tests::{Answer, Client, Server, TestClock, login_routes};
+use session_refresh_tests::{Answer, Client, Gate, Server, TestClock, login_routes};
 use tempfile::TempDir;
 use time::Duration;
-use tokio::sync::Semaphore;
 use tower_sessions::{Expiry, Session, SessionManagerLayer};
 
 /// A Redis of our own that writes every change to disk before it answers.
@@ -95,17 +93,9 @@ impl Drop for OwnRedis {
     }
 }
 
-/// Holds requests between their decision and their commit.
-#[derive(Clone)]
-struct Gate {
-    entered: Arc<Semaphore>,
-    open: Arc<Semaphore>,
-}
-
 #[session_refresh(interval = "24h")]
 async fn page(Extension(gate): Extension<Gate>) {
-    gate.entered.add_permits(1);
-    gate.open.acquire().await.unwrap().forget();
+    gate.pass().await;
 }
 
 #[session_refresh(interval = "24h")]
@@ -163,10 +153,7 @@ async fn a_store_that_stalls_or_dies_costs_no_page_and_no_session() {
     let store = RefreshStore::new(RedisStore::new(pool))
         .with_clock(clock.as_fn())
         .with_touch_limit(StdDuration::from_millis(100));
-    let gate = Gate {
-        entered: Arc::new(Semaphore::new(0)),
-        open: Arc::new(Semaphore::new(0)),
-    };
+    let gate = Gate::default();
     let app = Router::new()
         .route("/page", get(page))
         .route("/quick", get(quick))
@@ -191,17 +178,17 @@ async fn a_store_that_stalls_or_dies_costs_no_page_and_no_session() {
             let clients = clients.clone();
             async move { all(&clients, "/page").await }
         });
-        gate.entered
-            .acquire_many(u32::try_from(USERS).unwrap())
-            .await
-            .unwrap()
-            .forget();
+        for _ in 0..USERS {
+            gate.arrived().await;
+        }
         if outage == "stalled" {
             redis.signal("-STOP");
         } else {
             redis.kill();
         }
-        gate.open.add_permits(USERS);
+        for _ in 0..USERS {
+            gate.open();
+        }
         let answers = requests.await.unwrap();
         println!(
             "{outage} at commit: {} of {USERS} pages served",

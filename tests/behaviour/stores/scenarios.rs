@@ -1,7 +1,5 @@
 //! An application on a `RefreshStore`, over real HTTP.
 
-use std::sync::Arc;
-
 use axum::{
     Extension, Json, Router,
     extract::Path,
@@ -10,10 +8,9 @@ use axum::{
 use serde_json::{Value, json};
 use session_refresh::{RefreshInfo, session_refresh, store::RefreshStore};
 use session_refresh_tests::{
-    Client, Server, TestClock, backends::Backend, login_routes, on_every_store,
+    Client, Gate, Server, TestClock, backends::Backend, login_routes, on_every_store,
 };
 use time::{Duration, OffsetDateTime};
-use tokio::sync::Semaphore;
 use tower_sessions::{
     Expiry, Session, SessionManagerLayer, SessionStore,
     session::{Id, Record},
@@ -36,36 +33,6 @@ on_every_store!(
 );
 
 const DAY: Duration = Duration::DAY;
-
-/// Holds slow pages until the test says go.
-#[derive(Clone, Debug)]
-struct Gate {
-    entered: Arc<Semaphore>,
-    open: Arc<Semaphore>,
-}
-
-impl Gate {
-    fn closed() -> Self {
-        Self {
-            entered: Arc::new(Semaphore::new(0)),
-            open: Arc::new(Semaphore::new(0)),
-        }
-    }
-
-    async fn pass(&self) {
-        self.entered.add_permits(1);
-        self.open.acquire().await.unwrap().forget();
-    }
-
-    /// Waits until this many pages are inside.
-    async fn entered(&self, pages: u32) {
-        self.entered.acquire_many(pages).await.unwrap().forget();
-    }
-
-    fn open(&self, pages: usize) {
-        self.open.add_permits(pages);
-    }
-}
 
 #[session_refresh(interval = "24h")]
 async fn page(refresh: RefreshInfo) -> Json<Value> {
@@ -168,7 +135,7 @@ impl<B: Backend> App<B> {
             SessionManagerLayer<RefreshStore<B::Touching>>,
         ) -> SessionManagerLayer<RefreshStore<B::Touching>>,
     ) -> Self {
-        let (clock, gate) = (TestClock::default(), Gate::closed());
+        let (clock, gate) = (TestClock::default(), Gate::default());
         let store = RefreshStore::new(backend.touching()).with_clock(clock.as_fn());
         let app = Router::new()
             .route("/page", get(page))
@@ -271,9 +238,9 @@ async fn a_slow_page_loses_no_other_requests_item<B: Backend>(backend: B) {
             let client = client.clone();
             async move { client.get("/slow").await }
         });
-        app.gate.entered(1).await;
+        app.gate.arrived().await;
         client.post("/add/salt").await;
-        app.gate.open(1);
+        app.gate.open();
         let page = page.await.unwrap();
         // The other request's save has extended the session already.
         assert_eq!((page.status.as_u16(), page.outcome()), (200, "not_due"));
@@ -291,9 +258,9 @@ async fn a_slow_page_undoes_no_other_requests_logout<B: Backend>(backend: B) {
             let client = client.clone();
             async move { client.get("/slow").await }
         });
-        app.gate.entered(1).await;
+        app.gate.arrived().await;
         client.post("/logout").await;
-        app.gate.open(1);
+        app.gate.open();
         let page = page.await.unwrap();
         assert_eq!((page.status.as_u16(), page.outcome()), (200, "gone"));
         assert_eq!(page.set_cookie(), "");
@@ -312,8 +279,12 @@ async fn twenty_racing_requests_refresh_once<B: Backend>(backend: B) {
         })
         .collect();
     // All have decided before the first one commits.
-    app.gate.entered(20).await;
-    app.gate.open(20);
+    for _ in 0..20 {
+        app.gate.arrived().await;
+    }
+    for _ in 0..20 {
+        app.gate.open();
+    }
     let mut refreshed = 0;
     for page in pages {
         let page = page.await.unwrap();
@@ -395,9 +366,9 @@ async fn with_always_save_every_request_touches<B: Backend>(backend: B) {
         let client = client.clone();
         async move { client.get("/slow").await }
     });
-    app.gate.entered(1).await;
+    app.gate.arrived().await;
     client.post("/add/salt").await;
-    app.gate.open(1);
+    app.gate.open();
     assert_eq!(page.await.unwrap().status, 200);
     assert_eq!(client.get("/cart").await.text, r#"["tea","salt"]"#);
     // `set_expiry` without a change of data.
@@ -520,13 +491,13 @@ async fn what_a_handler_marks_as_modified_without_a_change_of_data_does_not_hide
         let client = client.clone();
         async move { client.get("/slow_flash").await }
     });
-    app.gate.entered(1).await;
+    app.gate.arrived().await;
     client.post("/logout").await;
-    app.gate.open(1);
+    app.gate.open();
     assert_eq!(page.await.unwrap().outcome(), "gone");
     assert_eq!(app.record(id).await, None);
     let (client, id) = app.due().await;
-    app.gate.open(1);
+    app.gate.open();
     assert_eq!(client.get("/slow_flash").await.outcome(), "refreshed");
     assert!(about(app.left(id).await, 14 * DAY));
 }
@@ -539,8 +510,8 @@ async fn an_expired_session_is_gone<B: Backend>(backend: B) {
     assert_eq!(client.get("/page").await.outcome(), "no_session");
     let (client, _) = app.due().await;
     let page = tokio::spawn(async move { client.get("/slow").await });
-    app.gate.entered(1).await;
+    app.gate.arrived().await;
     app.clock.advance(14 * DAY);
-    app.gate.open(1);
+    app.gate.open();
     assert_eq!(page.await.unwrap().outcome(), "gone");
 }
