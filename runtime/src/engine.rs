@@ -37,19 +37,16 @@ pub(crate) enum Misuse {
 }
 
 impl Misuse {
-    fn message(self) -> String {
+    fn message(self) -> &'static str {
         match self {
-            Self::NoSessionManager => format!(
-                "Can't find a session. Is `SessionManagerLayer` of {} enabled, and outside of this route?",
-                session::RELEASE
-            ),
-            Self::NoUserSource => String::from(
+            Self::NoSessionManager => session::NO_SESSION,
+            Self::NoUserSource => {
                 "Can't tell staff or superusers: nobody says who the user is. Is there a `RefreshLayer` with \
-                 `.user::<T>()` outside of this route, or `user = Type` in its attribute?",
-            ),
-            Self::NotAnnotated => String::from(
-                "Can't extract `RefreshInfo`. Is the handler annotated with `#[session_refresh]`?",
-            ),
+                 `.user::<T>()` outside of this route, or `user = Type` in its attribute?"
+            }
+            Self::NotAnnotated => {
+                "Can't extract `RefreshInfo`. Is the handler annotated with `#[session_refresh]`?"
+            }
         }
     }
 }
@@ -58,7 +55,7 @@ impl Misuse {
     pub(crate) fn into_response<B: From<String>>(self) -> http::Response<B> {
         let message = self.message();
         error!(target: TARGET, "{message}");
-        let mut response = http::Response::new(B::from(message));
+        let mut response = http::Response::new(B::from(message.to_owned()));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, text);
@@ -129,12 +126,12 @@ async fn examine(
     let rules = context.map_or(*policy, |context| policy.or(context.defaults));
     let has_user_source = route_names_user || context.is_some_and(|context| context.user.is_some());
 
-    let session = session::find(&parts.extensions).ok_or(Misuse::NoSessionManager)?;
+    let session = Session::find(&parts.extensions).ok_or(Misuse::NoSessionManager)?;
     if rules.asks_for_role() && !has_user_source {
         // Refused on the first request, not on the first that is due.
         return Err(Misuse::NoUserSource);
     }
-    if session.id().is_none() {
+    if !session.has_id() {
         return Ok(Examined::skipped(SkipReason::NoSession));
     }
     if rules
@@ -149,7 +146,7 @@ async fn examine(
 
     let interval = rules.interval.unwrap_or(DEFAULT_INTERVAL);
     let key = rules.key.unwrap_or(DEFAULT_KEY);
-    let history = match History::read(session, key, context).await {
+    let history = match History::read(&session, key, context).await {
         Ok(Some(history)) => history,
         Ok(None) => return Ok(Examined::skipped(SkipReason::NoSession)),
         Err(error) => {
@@ -159,7 +156,7 @@ async fn examine(
             )));
         }
     };
-    let lifetime = match session::lifetime(session) {
+    let lifetime = match session.lifetime() {
         Lifetime::Fixed(end) => {
             return Ok(Examined::settled(history.fixed(end)));
         }
@@ -183,7 +180,7 @@ async fn examine(
         rules,
         now: history.now,
         refresh: Refresh {
-            session: session.clone(),
+            session,
             context: context.cloned(),
             interval,
             key,
@@ -293,7 +290,7 @@ impl fmt::Debug for Refresh {
 impl Refresh {
     /// What a refresh at this moment makes true. The time is that of the store's clock, if a test has given it one.
     fn promise(&self, now: OffsetDateTime) -> RefreshInfo {
-        let expires_at = match session::lifetime(&self.session) {
+        let expires_at = match self.session.lifetime() {
             Lifetime::Rolling(lifetime) => Extension::at(now, lifetime, self.interval).expiry,
             Lifetime::Fixed(end) => end,
         };
@@ -336,7 +333,7 @@ impl Refresh {
     async fn extend(&self, modified: bool) -> Result<RefreshInfo, SessionError> {
         let session = &self.session;
         let gone = RefreshInfo::without_session(Outcome::Gone);
-        if session.id().is_none() {
+        if !session.has_id() {
             return Ok(gone);
         }
         // Loads the record if the handler's own `load` did not find it: inserting or saving then would create a session.
@@ -344,7 +341,7 @@ impl Refresh {
         let Some(mut history) = History::read(session, self.key, context).await? else {
             return Ok(gone);
         };
-        let lifetime = match session::lifetime(session) {
+        let lifetime = match session.lifetime() {
             Lifetime::Fixed(end) => return Ok(history.fixed(end)),
             Lifetime::Rolling(lifetime) => lifetime,
         };
@@ -442,7 +439,7 @@ impl History {
             }));
         }
         let stamp = session.get_value(key).await?;
-        if session.id().is_none() {
+        if !session.has_id() {
             return Ok(None);
         }
         let now = Context::now(context, Duration::ZERO);

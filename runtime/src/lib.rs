@@ -1,5 +1,16 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Without a release of tower-sessions there is no session, and most of this crate has nothing to do.
+#![cfg_attr(
+    not(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15")),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_macros,
+        unused_variables,
+        clippy::unused_async
+    )
+)]
 
 mod engine;
 mod extract;
@@ -21,9 +32,12 @@ pub use user::{FromLayer, Identity, RouteUser, SessionUser, UserSource};
 /// Every event of this crate has this target.
 const TARGET: &str = "session_refresh";
 
-/// The release of tower-sessions that this crate is built on: take `Session` and `SessionManagerLayer` from here, or
-/// from the same release.
-pub use tower_sessions;
+#[cfg(feature = "tower-sessions-0_14")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower-sessions-0_14")))]
+pub use tower_sessions as tower_sessions_0_14;
+#[cfg(feature = "tower-sessions-0_15")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower-sessions-0_15")))]
+pub use tower_sessions_0_15;
 
 #[doc = include_str!("attribute.md")]
 pub use session_refresh_macros::session_refresh;

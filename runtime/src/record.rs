@@ -5,7 +5,7 @@
 //! application's key collides with them, nobody can forge them, and none of them ever reaches the store.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     hash::{BuildHasher, Hasher, RandomState},
     sync::{
         LazyLock, Mutex, PoisonError,
@@ -19,10 +19,9 @@ use time::OffsetDateTime;
 
 use crate::{
     schedule,
-    session::{Id, Session, SessionError},
+    session::{Session, SessionError},
+    store::Data,
 };
-
-type Data = HashMap<String, Value>;
 
 /// The keys of the entries.
 struct Keys {
@@ -37,9 +36,12 @@ struct Keys {
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| {
-    // A session id is 128 bits from a cryptographic generator: just what is needed here.
-    let random = Id::default();
-    let key = |name| format!("session_refresh.{random}.{name}");
+    // The standard library's hasher is keyed from the system's generator, and nobody learns its key.
+    let random = RandomState::new();
+    let key = |name: &str| {
+        let [first, second] = [0, 1].map(|half| random.hash_one((half, name)));
+        format!("session_refresh.{first:016x}{second:016x}.{name}")
+    };
     Keys {
         expiry: key("expiry"),
         load: key("load"),
@@ -105,7 +107,6 @@ pub(crate) async fn mark_touched(
     session
         .insert_value(&KEYS.touched, schedule::to_stamp(expiry))
         .await
-        .map(drop)
 }
 
 /// Puts into a freshly loaded record what the engine and the next save want to know.

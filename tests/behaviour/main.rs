@@ -51,5 +51,6 @@ mod layer;
 mod misuse;
 mod never;
 mod races;
+mod releases;
 mod stamp;
 mod stores;

@@ -15,7 +15,7 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
     /// The store as its crate has it.
     type Plain: SessionStore + Clone;
     /// The store that can touch.
-    type Touching: Touch + Clone;
+    type Touching: SessionStore + Touch + Clone;
     /// Whether a session of a megabyte fits in.
     const HOLDS_A_MEGABYTE: bool = true;
 

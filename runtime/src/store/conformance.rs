@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # #[derive(Clone, Debug)] struct MyStore;
-//! # use session_refresh::tower_sessions::{SessionStore, session::{Id, Record}, session_store::Result};
+//! # use tower_sessions::{SessionStore, session::{Id, Record}, session_store::Result};
 //! # #[async_trait::async_trait]
 //! # impl SessionStore for MyStore {
 //! #     async fn create(&self, _: &mut Record) -> Result<()> { Ok(()) }
@@ -11,7 +11,7 @@
 //! #     async fn delete(&self, _: &Id) -> Result<()> { Ok(()) }
 //! # }
 //! # impl session_refresh::store::Touch for MyStore {
-//! #     async fn touch(&self, _: &Id, _: time::OffsetDateTime, _: time::OffsetDateTime) -> Result<session_refresh::store::Touched> { unimplemented!() }
+//! #     async fn touch(&self, _: session_refresh::store::SessionId, _: time::OffsetDateTime, _: time::OffsetDateTime) -> std::result::Result<session_refresh::store::Touched, axum::BoxError> { unimplemented!() }
 //! # }
 //! # async fn f() { let my_store = MyStore;
 //! // #[tokio::test]
@@ -19,20 +19,23 @@
 //! # }
 //! ```
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+};
 
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 use tokio::task::JoinSet;
 
-use super::{Touch, Touched};
-use crate::session::{Id, Record, SessionStore};
+use super::release::Record;
+use super::{AnyStore, SessionId, Touch, Touched};
 
 /// Holds `store` to everything that [`Touch`] promises. The store may hold other sessions.
 ///
 /// # Panics
 /// If a promise is broken; the message says which.
-pub async fn check<S: Touch + Clone>(store: S) {
+pub async fn check<R, S: Touch + AnyStore<R> + Clone>(store: S) {
     keeps_what_it_is_given(&store).await;
     updates_and_deletes(&store).await;
     creates_no_duplicate(&store).await;
@@ -51,6 +54,13 @@ fn now() -> OffsetDateTime {
     now.replace_millisecond(now.millisecond()).unwrap_or(now)
 }
 
+/// An id that no other record has.
+fn new_id() -> SessionId {
+    let random = RandomState::new();
+    let half = |number: u8| i128::from(random.hash_one(number));
+    SessionId(half(0) << 64 | half(1))
+}
+
 fn record(expiry_date: OffsetDateTime) -> Record {
     let data = HashMap::from([
         ("null".into(), Value::Null),
@@ -62,13 +72,13 @@ fn record(expiry_date: OffsetDateTime) -> Record {
         ("nested".into(), json!({"a": {"b": [{"c": {}}, []]}})),
     ]);
     Record {
-        id: Id::default(),
+        id: new_id(),
         data,
         expiry_date,
     }
 }
 
-async fn created<S: SessionStore>(store: &S, expires_in: Duration) -> Record {
+async fn created<R, S: AnyStore<R>>(store: &S, expires_in: Duration) -> Record {
     let mut record = record(now() + expires_in);
     store
         .create(&mut record)
@@ -77,61 +87,67 @@ async fn created<S: SessionStore>(store: &S, expires_in: Duration) -> Record {
     record
 }
 
-async fn loaded<S: SessionStore>(store: &S, id: &Id) -> Option<Record> {
+async fn loaded<R, S: AnyStore<R>>(store: &S, id: SessionId) -> Option<Record> {
     store
         .load(id)
         .await
         .expect("the store can be asked for a record")
 }
 
-async fn keeps_what_it_is_given<S: SessionStore>(store: &S) {
+async fn keeps_what_it_is_given<R, S: AnyStore<R>>(store: &S) {
     let record = created(store, Duration::hours(1)).await;
     assert_eq!(
-        loaded(store, &record.id).await,
+        loaded(store, record.id).await,
         Some(record),
         "a record is loaded as it was created"
     );
     assert_eq!(
-        loaded(store, &Id::default()).await,
+        loaded(store, new_id()).await,
         None,
         "an unknown id has no record"
     );
 }
 
-async fn updates_and_deletes<S: SessionStore>(store: &S) {
+async fn updates_and_deletes<R, S: AnyStore<R>>(store: &S) {
     let mut record = created(store, Duration::hours(1)).await;
     record.data.insert("more".into(), json!(1));
     record.data.remove("text");
     record.expiry_date += Duration::hours(1);
-    store.save(&record).await.expect("a record can be saved");
+    store
+        .save(record.clone())
+        .await
+        .expect("a record can be saved");
     assert_eq!(
-        loaded(store, &record.id).await.as_ref(),
+        loaded(store, record.id).await.as_ref(),
         Some(&record),
         "a save is loaded as it was saved"
     );
     record.expiry_date -= Duration::minutes(90);
-    store.save(&record).await.expect("a record can be saved");
+    store
+        .save(record.clone())
+        .await
+        .expect("a record can be saved");
     assert_eq!(
-        loaded(store, &record.id).await.as_ref(),
+        loaded(store, record.id).await.as_ref(),
         Some(&record),
         "a save, unlike a touch, may shorten"
     );
     store
-        .delete(&record.id)
+        .delete(record.id)
         .await
         .expect("a record can be deleted");
     assert_eq!(
-        loaded(store, &record.id).await,
+        loaded(store, record.id).await,
         None,
         "a deleted record is gone"
     );
     store
-        .delete(&record.id)
+        .delete(record.id)
         .await
         .expect("deleting twice is no error");
 }
 
-async fn creates_no_duplicate<S: SessionStore>(store: &S) {
+async fn creates_no_duplicate<R, S: AnyStore<R>>(store: &S) {
     let first = created(store, Duration::hours(1)).await;
     let mut second = Record {
         data: HashMap::new(),
@@ -143,34 +159,37 @@ async fn creates_no_duplicate<S: SessionStore>(store: &S) {
         .expect("a record can be created");
     assert_ne!(first.id, second.id, "an id that is taken is replaced");
     assert_eq!(
-        loaded(store, &first.id).await,
+        loaded(store, first.id).await,
         Some(first),
         "the first record is untouched"
     );
     assert_eq!(
-        loaded(store, &second.id).await,
+        loaded(store, second.id).await,
         Some(second),
         "the second record has its own id"
     );
 }
 
-async fn forgets_what_has_expired<S: Touch>(store: &S) {
+async fn forgets_what_has_expired<R, S: Touch + AnyStore<R>>(store: &S) {
     let mut record = created(store, Duration::hours(1)).await;
     record.expiry_date = now() - Duration::seconds(1);
-    store.save(&record).await.expect("a record can be saved");
+    store
+        .save(record.clone())
+        .await
+        .expect("a record can be saved");
     assert_eq!(
-        loaded(store, &record.id).await,
+        loaded(store, record.id).await,
         None,
         "an expired record is gone"
     );
     let expiry = now() + Duration::hours(1);
     assert_eq!(
-        touch(store, &record.id, expiry, expiry).await,
+        touch(store, record.id, expiry, expiry).await,
         Touched::Gone,
         "a touch revives nothing"
     );
     assert_eq!(
-        loaded(store, &record.id).await,
+        loaded(store, record.id).await,
         None,
         "an expired record stays gone"
     );
@@ -178,7 +197,7 @@ async fn forgets_what_has_expired<S: Touch>(store: &S) {
 
 async fn touch<S: Touch>(
     store: &S,
-    id: &Id,
+    id: SessionId,
     due_before: OffsetDateTime,
     expiry: OffsetDateTime,
 ) -> Touched {
@@ -188,26 +207,23 @@ async fn touch<S: Touch>(
         .expect("a record can be touched")
 }
 
-async fn a_touch_moves_the_expiry_alone<S: Touch>(store: &S) {
+async fn a_touch_moves_the_expiry_alone<R, S: Touch + AnyStore<R>>(store: &S) {
     let mut record = created(store, Duration::hours(1)).await;
     for hours in [2, 30 * 24] {
         let expiry = now() + Duration::hours(hours);
-        assert_eq!(
-            touch(store, &record.id, expiry, expiry).await,
-            Touched::Done
-        );
+        assert_eq!(touch(store, record.id, expiry, expiry).await, Touched::Done);
         record.expiry_date = expiry;
         assert_eq!(
-            loaded(store, &record.id).await.as_ref(),
+            loaded(store, record.id).await.as_ref(),
             Some(&record),
             "load reports the new expiry, and the same data"
         );
     }
 }
 
-async fn a_touch_is_conditional<S: Touch>(store: &S) {
+async fn a_touch_is_conditional<R, S: Touch + AnyStore<R>>(store: &S) {
     let record = created(store, Duration::hours(1)).await;
-    let (id, current) = (&record.id, record.expiry_date);
+    let (id, current) = (record.id, record.expiry_date);
     let millisecond = Duration::milliseconds(1);
     let later = current + Duration::hours(1);
     assert_eq!(
@@ -241,13 +257,13 @@ async fn a_touch_is_conditional<S: Touch>(store: &S) {
         "it has been extended"
     );
 
-    let unknown = Id::default();
+    let unknown = new_id();
     assert_eq!(
-        touch(store, &unknown, later, later).await,
+        touch(store, unknown, later, later).await,
         Touched::Gone,
         "there is no such record"
     );
-    assert_eq!(loaded(store, &unknown).await, None, "a touch never creates");
+    assert_eq!(loaded(store, unknown).await, None, "a touch never creates");
     store.delete(id).await.expect("a record can be deleted");
     assert_eq!(
         touch(store, id, later + millisecond, later + millisecond).await,
@@ -257,18 +273,18 @@ async fn a_touch_is_conditional<S: Touch>(store: &S) {
     assert_eq!(loaded(store, id).await, None, "a touch brings nothing back");
 }
 
-async fn a_save_does_not_bring_back_what_is_gone<S: SessionStore>(store: &S) {
+async fn a_save_does_not_bring_back_what_is_gone<R, S: AnyStore<R>>(store: &S) {
     let record = created(store, Duration::hours(1)).await;
     store
-        .delete(&record.id)
+        .delete(record.id)
         .await
         .expect("a record can be deleted");
     store
-        .save(&record)
+        .save(record.clone())
         .await
         .expect("saving a record that is gone is no error");
     assert_eq!(
-        loaded(store, &record.id).await,
+        loaded(store, record.id).await,
         None,
         "a save brings nothing back"
     );
@@ -278,7 +294,7 @@ async fn a_save_does_not_bring_back_what_is_gone<S: SessionStore>(store: &S) {
 const ROUNDS: usize = 10;
 const RACERS: usize = 16;
 
-async fn of_racing_touches_one_is_done<S: Touch + Clone>(store: &S) {
+async fn of_racing_touches_one_is_done<R, S: Touch + AnyStore<R> + Clone>(store: &S) {
     for _ in 0..ROUNDS {
         let record = created(store, Duration::hours(1)).await;
         let mut racers = JoinSet::new();
@@ -288,7 +304,7 @@ async fn of_racing_touches_one_is_done<S: Touch + Clone>(store: &S) {
             let expiry = due_before
                 + Duration::hours(1)
                 + Duration::milliseconds(i64::try_from(racer).unwrap_or(0));
-            racers.spawn(async move { touch(&store, &id, due_before, expiry).await });
+            racers.spawn(async move { touch(&store, id, due_before, expiry).await });
         }
         let results = racers.join_all().await;
         let count = |touched| results.iter().filter(|result| **result == touched).count();
@@ -300,38 +316,41 @@ async fn of_racing_touches_one_is_done<S: Touch + Clone>(store: &S) {
     }
 }
 
-async fn a_touch_loses_no_racing_save<S: Touch + Clone>(store: &S) {
+async fn a_touch_loses_no_racing_save<R, S: Touch + AnyStore<R> + Clone>(store: &S) {
     for round in 0..ROUNDS {
         let record = created(store, Duration::hours(1)).await;
         let mut changed = record.clone();
         changed.data.insert("changed".into(), json!(round));
         let (toucher, id, due_before) = (store.clone(), record.id, record.expiry_date);
         let touching = tokio::spawn(async move {
-            touch(&toucher, &id, due_before, due_before + Duration::hours(1)).await;
+            touch(&toucher, id, due_before, due_before + Duration::hours(1)).await;
         });
-        store.save(&changed).await.expect("a record can be saved");
+        store
+            .save(changed.clone())
+            .await
+            .expect("a record can be saved");
         touching.await.expect("a touch does not panic");
-        let after = loaded(store, &record.id)
+        let after = loaded(store, record.id)
             .await
             .expect("the record is still there");
         assert_eq!(after.data, changed.data, "a touch loses no racing save");
     }
 }
 
-async fn a_touch_undoes_no_racing_delete<S: Touch + Clone>(store: &S) {
+async fn a_touch_undoes_no_racing_delete<R, S: Touch + AnyStore<R> + Clone>(store: &S) {
     for _ in 0..ROUNDS {
         let record = created(store, Duration::hours(1)).await;
         let (toucher, id, due_before) = (store.clone(), record.id, record.expiry_date);
         let touching = tokio::spawn(async move {
-            touch(&toucher, &id, due_before, due_before + Duration::hours(1)).await;
+            touch(&toucher, id, due_before, due_before + Duration::hours(1)).await;
         });
         store
-            .delete(&record.id)
+            .delete(record.id)
             .await
             .expect("a record can be deleted");
         touching.await.expect("a touch does not panic");
         assert_eq!(
-            loaded(store, &record.id).await,
+            loaded(store, record.id).await,
             None,
             "a touch undoes no racing delete"
         );

@@ -18,6 +18,7 @@ pub mod conformance;
 #[cfg(feature = "redis")]
 mod redis;
 mod refresh;
+mod release;
 mod serialized;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
@@ -26,6 +27,8 @@ mod sql;
 pub use redis::RedisStore;
 pub use refresh::RefreshStore;
 pub(crate) use refresh::{Commit, committing};
+pub(crate) use release::Data;
+pub use release::{AnyStore, SessionId, V0_14, V0_15};
 pub use serialized::Serialized;
 #[cfg(feature = "mysql")]
 pub use sql::MySqlStore;
@@ -34,20 +37,20 @@ pub use sql::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sql::SqliteStore;
 
+use axum::BoxError;
 use time::OffsetDateTime;
 
-use crate::session::{Id, SessionStore, store_error};
-
-/// A store that can move a record's expiry without rewriting the record.
+/// A session store that can move a record's expiry without rewriting the record.
 ///
-/// tower-sessions' own [`SessionStore`] can only save whole records, the last one wins. What a touch needs instead has
-/// to happen in the store itself, in one step, so it is a trait of its own. An implementation promises:
+/// tower-sessions' own `SessionStore` can only save whole records, the last one wins. What a touch needs instead has to
+/// happen in the store itself, in one step, so it is a trait of its own, the same for every release of tower-sessions. A
+/// store that implements both promises:
 ///
 /// - [`touch`](Self::touch) is atomic, and does nothing unless the record is live and its expiry is at or before
 ///   `due_before` and before `expiry`: it never creates, shortens or revives.
-/// - [`load`](SessionStore::load) reports the record's true expiry, a touch's included, to the millisecond.
-/// - [`create`](SessionStore::create) is implemented: the default one calls `save`, which creates nothing here.
-/// - [`save`](SessionStore::save) updates a live record and does nothing for one that is gone: it answers `Ok`.
+/// - `SessionStore::load` reports the record's true expiry, a touch's included, to the millisecond.
+/// - `SessionStore::create` is implemented: the default one calls `save`, which creates nothing here.
+/// - `SessionStore::save` updates a live record and does nothing for one that is gone: it answers `Ok`.
 ///
 /// The feature `conformance` has a suite that holds a store to this.
 #[diagnostic::on_unimplemented(
@@ -56,17 +59,17 @@ use crate::session::{Id, SessionStore, store_error};
     note = "use one of `session_refresh::store`'s stores, or wrap yours: `RefreshStore::new(Serialized::new(store))`",
     note = "tower-sessions' `CachingSessionStore` can't be reached inside: its cache would go on serving the old expiry unless each touch goes through it, as `Serialized` does"
 )]
-pub trait Touch: SessionStore {
+pub trait Touch: Send + Sync + 'static {
     /// Moves the expiry of a live record to `expiry` if it is at or before `due_before` and before `expiry`.
     ///
     /// # Errors
     /// If the store can't be reached or refuses.
     fn touch(
         &self,
-        id: &Id,
+        id: SessionId,
         due_before: OffsetDateTime,
         expiry: OffsetDateTime,
-    ) -> impl Future<Output = Result<Touched, store_error::Error>> + Send;
+    ) -> impl Future<Output = Result<Touched, BoxError>> + Send;
 }
 
 /// What a [`Touch::touch`] did.
@@ -100,15 +103,5 @@ impl<S: Touch> IntoTouch for S {
 
     fn into_touch(self) -> S {
         self
-    }
-}
-
-#[cfg(feature = "memory-store")]
-#[cfg_attr(docsrs, doc(cfg(feature = "memory-store")))]
-impl IntoTouch for tower_sessions::MemoryStore {
-    type Store = Serialized<Self>;
-
-    fn into_touch(self) -> Serialized<Self> {
-        Serialized::new(self)
     }
 }

@@ -2,20 +2,18 @@
 
 use std::{fmt, sync::LazyLock};
 
+use axum::BoxError;
 use fred::{
     interfaces::{KeysInterface, LuaInterface},
     types::{Expiration, FromValue, MultipleValues, SetOptions, scripts::Script},
 };
 use time::OffsetDateTime;
 
-use super::{Touch, Touched};
-use crate::session::{
-    Id, Record, SessionStore,
-    store_error::{Error, Result},
-};
+use super::release::{Record, RecordRef, Records, Release, StoreError};
+use super::{SessionId, Touch, Touched};
 
 /// Redis 7 or later, or Valkey, with tower-sessions-redis-store's keys and records: an application can change to it and
-/// back, and nobody is logged out.
+/// back, and nobody is logged out. A store of both releases of tower-sessions.
 ///
 /// The record and its true expiry are read in one round trip, and a touch is one script on the server.
 ///
@@ -71,21 +69,27 @@ impl<C> RedisStore<C> {
         self
     }
 
-    fn key(&self, id: &Id) -> String {
+    fn key(&self, id: SessionId) -> String {
         format!("{}{id}", self.prefix)
     }
 }
 
-impl<C: KeysInterface + LuaInterface + Send + Sync> RedisStore<C> {
+/// A client of fred, or a pool of them.
+pub trait Client: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static {}
+
+impl<C: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static> Client for C {}
+
+impl<C: Client> RedisStore<C> {
     /// Answers whether the condition held.
-    async fn set(&self, record: &Record, condition: SetOptions) -> Result<bool> {
-        let data = rmp_serde::to_vec(record).map_err(|error| Error::Encode(error.to_string()))?;
+    async fn set(&self, record: RecordRef<'_>, condition: SetOptions) -> Result<bool, StoreError> {
+        let data =
+            rmp_serde::to_vec(&record).map_err(|error| StoreError::Encode(error.to_string()))?;
         let expiry = Expiration::PXAT(millis(record.expiry_date));
         // `OK` or nil. Asked for as a boolean, nil would be an error.
         let set: Option<String> = self
             .client
             .set(
-                self.key(&record.id),
+                self.key(record.id),
                 data.as_slice(),
                 Some(expiry),
                 Some(condition),
@@ -96,7 +100,7 @@ impl<C: KeysInterface + LuaInterface + Send + Sync> RedisStore<C> {
         Ok(set.is_some())
     }
 
-    async fn run<R, V>(&self, script: &Script, id: &Id, arguments: V) -> Result<R>
+    async fn run<R, V>(&self, script: &Script, id: SessionId, arguments: V) -> Result<R, StoreError>
     where
         R: FromValue,
         V: TryInto<MultipleValues> + Clone + Send,
@@ -125,33 +129,36 @@ fn millis(time: OffsetDateTime) -> i64 {
 }
 
 #[allow(clippy::needless_pass_by_value)] // As `map_err` passes it.
-fn backend(error: fred::error::Error) -> Error {
-    Error::Backend(error.to_string())
+fn backend(error: fred::error::Error) -> StoreError {
+    StoreError::Backend(error.to_string())
 }
 
-#[async_trait::async_trait]
-impl<C> SessionStore for RedisStore<C>
-where
-    C: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static,
-{
-    async fn create(&self, record: &mut Record) -> Result<()> {
-        while !self.set(record, SetOptions::NX).await? {
-            record.id = Id::default();
+impl<C: Client, R: Release> Records<R> for RedisStore<C> {
+    async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
+        loop {
+            let tried = RecordRef {
+                id: record.id,
+                data: &record.data,
+                expiry_date: record.expiry_date,
+            };
+            if self.set(tried, SetOptions::NX).await? {
+                return Ok(());
+            }
+            record.id = R::random_id();
         }
-        Ok(())
     }
 
-    async fn save(&self, record: &Record) -> Result<()> {
+    async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
         self.set(record, SetOptions::XX).await.map(drop)
     }
 
-    async fn load(&self, id: &Id) -> Result<Option<Record>> {
+    async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
         let found: Option<(Vec<u8>, i64)> = self.run(&LOAD, id, ()).await?;
         let Some((data, expiry)) = found else {
             return Ok(None);
         };
         let mut record: Record =
-            rmp_serde::from_slice(&data).map_err(|error| Error::Decode(error.to_string()))?;
+            rmp_serde::from_slice(&data).map_err(|error| StoreError::Decode(error.to_string()))?;
         // A key without expiry keeps the record's own.
         if let Some(expiry) = u64::try_from(expiry)
             .ok()
@@ -162,21 +169,18 @@ where
         Ok(Some(record))
     }
 
-    async fn delete(&self, id: &Id) -> Result<()> {
+    async fn delete(&self, id: SessionId) -> Result<(), StoreError> {
         self.client.del(self.key(id)).await.map_err(backend)
     }
 }
 
-impl<C> Touch for RedisStore<C>
-where
-    C: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static,
-{
+impl<C: Client> Touch for RedisStore<C> {
     async fn touch(
         &self,
-        id: &Id,
+        id: SessionId,
         due_before: OffsetDateTime,
         expiry: OffsetDateTime,
-    ) -> Result<Touched> {
+    ) -> Result<Touched, BoxError> {
         let touched: i64 = self
             .run(&TOUCH, id, vec![millis(due_before), millis(expiry)])
             .await?;

@@ -9,12 +9,15 @@ use std::{
 use time::OffsetDateTime;
 use tracing::{error, warn};
 
-use super::{IntoTouch, Touch, Touched, backoff::Backoff};
+use super::{
+    AnyStore, IntoTouch, SessionId, Touch, Touched,
+    backoff::Backoff,
+    release::{Record, RecordRef, Records, StoreError},
+};
 use crate::{
     TARGET,
     record::{self, Load},
     schedule::whole_millis,
-    session::{ExpiredDeletion, Id, Record, SessionStore, store_error},
 };
 
 /// Wraps the application's session store, so that a refresh moves a session's expiry and nothing else.
@@ -95,14 +98,18 @@ impl<S> RefreshStore<S> {
         self.backoff.failures()
     }
 
+    pub(crate) fn inner(&self) -> &S {
+        &self.store
+    }
+
     /// Whether a record has ended by the injected clock. By the real time, the store itself knows.
     fn has_ended(&self, expiry: OffsetDateTime) -> bool {
         self.clock.as_ref().is_some_and(|clock| expiry <= clock())
     }
 
     /// The expiry to write for a record that the session has dated by the real time.
-    fn expiry(&self, record: &Record) -> OffsetDateTime {
-        whole_millis(record.expiry_date.saturating_add(self.clock_ahead()))
+    fn expiry(&self, dated: OffsetDateTime) -> OffsetDateTime {
+        whole_millis(dated.saturating_add(self.clock_ahead()))
     }
 
     /// How far the injected clock is ahead, to a millisecond: asking two clocks takes a moment, too.
@@ -119,7 +126,7 @@ impl<S: Touch> RefreshStore<S> {
     /// Touches within the limit. A failure is logged here.
     async fn touch(
         &self,
-        id: &Id,
+        id: SessionId,
         due_before: OffsetDateTime,
         expiry: OffsetDateTime,
     ) -> Result<Touched, TouchFailed> {
@@ -152,7 +159,7 @@ impl<S: Touch> RefreshStore<S> {
     }
 
     /// A save of unchanged data that no refresh asked for: `always_save`, `set_expiry`, or a change undone.
-    async fn save_unchanged(&self, id: &Id, expiry: OffsetDateTime, load: Load) {
+    async fn save_unchanged(&self, id: SessionId, expiry: OffsetDateTime, load: Load) {
         // The layer saves once more after a refresh, to send the cookie: its expiry is that of the touch, a moment later.
         if load
             .touched
@@ -163,46 +170,28 @@ impl<S: Touch> RefreshStore<S> {
         // A page that has not asked for a refresh does not fail for one either.
         let _logged = self.touch(id, expiry, expiry).await;
     }
-
-    async fn save_in_full(
-        &self,
-        record: &Record,
-        expiry: OffsetDateTime,
-    ) -> store_error::Result<()> {
-        let data = record::stripped(&record.data);
-        self.store
-            .save(&Record {
-                id: record.id,
-                data,
-                expiry_date: expiry,
-            })
-            .await
-    }
 }
 
-#[async_trait::async_trait]
-impl<S: Touch> SessionStore for RefreshStore<S> {
-    async fn create(&self, record: &mut Record) -> store_error::Result<()> {
+impl<S: Touch + AnyStore<R>, R: 'static> Records<R> for RefreshStore<S> {
+    async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
         if let Some(commit) = Commit::current() {
             // The session has vanished since the engine looked, and a refresh never creates one.
             commit.finish(Ok(Touched::Gone));
-            return Err(store_error::Error::Backend(
-                "a refresh creates no session".into(),
-            ));
+            return Err(StoreError::Backend("a refresh creates no session".into()));
         }
         record::strip(&mut record.data);
-        record.expiry_date = self.expiry(record);
+        record.expiry_date = self.expiry(record.expiry_date);
         self.store.create(record).await
     }
 
-    async fn save(&self, record: &Record) -> store_error::Result<()> {
-        let load = Load::of(&record.data);
+    async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
+        let load = Load::of(record.data);
         if let Some(commit) = Commit::current() {
             match load {
                 Some(load) if self.has_ended(load.expiry) => commit.finish(Ok(Touched::Gone)),
                 Some(load) if load.unchanged => {
                     commit.finish(
-                        self.touch(&record.id, commit.due_before, commit.expiry)
+                        self.touch(record.id, commit.due_before, commit.expiry)
                             .await,
                     );
                 }
@@ -212,22 +201,28 @@ impl<S: Touch> SessionStore for RefreshStore<S> {
             }
             return Ok(());
         }
-        let expiry = self.expiry(record);
+        let expiry = self.expiry(record.expiry_date);
         match load {
             Some(load) if load.unchanged && load.never_rewritten() => {
-                self.save_unchanged(&record.id, expiry, load).await;
+                self.save_unchanged(record.id, expiry, load).await;
                 Ok(())
             }
             load => {
                 if let Some(load) = load {
                     load.rewritten();
                 }
-                self.save_in_full(record, expiry).await
+                self.store
+                    .save(Record {
+                        id: record.id,
+                        data: record::stripped(record.data),
+                        expiry_date: expiry,
+                    })
+                    .await
             }
         }
     }
 
-    async fn load(&self, id: &Id) -> store_error::Result<Option<Record>> {
+    async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
         let Some(mut record) = self.store.load(id).await? else {
             return Ok(None);
         };
@@ -238,15 +233,8 @@ impl<S: Touch> SessionStore for RefreshStore<S> {
         Ok(Some(record))
     }
 
-    async fn delete(&self, id: &Id) -> store_error::Result<()> {
+    async fn delete(&self, id: SessionId) -> Result<(), StoreError> {
         self.store.delete(id).await
-    }
-}
-
-#[async_trait::async_trait]
-impl<S: Touch + ExpiredDeletion> ExpiredDeletion for RefreshStore<S> {
-    async fn delete_expired(&self) -> store_error::Result<()> {
-        self.store.delete_expired().await
     }
 }
 

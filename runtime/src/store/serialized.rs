@@ -1,15 +1,13 @@
 //! A touch for any store, safe within one process.
 
-use std::sync::Arc;
+use std::{fmt, marker::PhantomData, sync::Arc};
 
+use axum::BoxError;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
-use super::{Touch, Touched};
-use crate::session::{
-    ExpiredDeletion, Id, Record, SessionStore,
-    store_error::{Error, Result},
-};
+use super::release::{Record, RecordRef, Records, StoreError};
+use super::{AnyStore, SessionId, Touch, Touched, V0_14};
 
 /// Makes any store able to touch, one thing at a time: whatever concerns one session waits for its turn.
 ///
@@ -21,40 +19,54 @@ use crate::session::{
 /// moment between its load and its save. Where the store can do better, use one that touches by itself.
 ///
 /// ```
+/// # #[cfg(feature = "tower-sessions-0_14")] {
 /// use session_refresh::store::{RefreshStore, Serialized};
 /// use tower_sessions::{CachingSessionStore, MemoryStore};
 ///
 /// // A cache in front of a store: every touch reaches both.
 /// let cached = CachingSessionStore::new(MemoryStore::default(), MemoryStore::default());
 /// let store = RefreshStore::new(Serialized::new(cached));
-/// # let _ = store;
+/// # let _ = store; }
 /// ```
-#[derive(Clone, Debug)]
-pub struct Serialized<S> {
+///
+/// `R` is the release of tower-sessions that the store belongs to. [`new`](Self::new) sees it by itself.
+pub struct Serialized<S, R = V0_14> {
     store: Arc<S>,
     locks: Arc<[Arc<Mutex<()>>]>,
+    release: PhantomData<fn() -> R>,
 }
 
 /// Sessions share locks by their ids: enough that they seldom meet, few enough to cost nothing.
 const LOCKS: usize = 256;
 
-impl<S> Serialized<S> {
+impl<S: AnyStore<R>, R> Serialized<S, R> {
     /// Wraps `store`.
     pub fn new(store: S) -> Self {
         Self {
             store: Arc::new(store),
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
+            release: PhantomData,
         }
     }
 }
 
-impl<S: SessionStore> Serialized<S> {
+impl<S, R> Serialized<S, R> {
+    pub(crate) fn inner(&self) -> &S {
+        &self.store
+    }
+}
+
+impl<S: Send + Sync + 'static, R> Serialized<S, R> {
     /// Does `work` when it is this session's turn, and to its end: a store may go on writing after whoever asked it to has
     /// lost patience, and until then it is nobody else's turn.
-    async fn in_turn<T, F>(&self, id: &Id, work: impl FnOnce(Arc<S>) -> F) -> Result<T>
+    async fn in_turn<T, F>(
+        &self,
+        id: SessionId,
+        work: impl FnOnce(Arc<S>) -> F,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         let index = usize::from(id.0.to_le_bytes()[0]) % self.locks.len();
         let turn = Arc::clone(&self.locks[index]).lock_owned().await;
@@ -66,68 +78,80 @@ impl<S: SessionStore> Serialized<S> {
         task.await
             .unwrap_or_else(|error| match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => Err(Error::Backend(error.to_string())),
+                Err(error) => Err(StoreError::Backend(error.to_string())),
             })
     }
 }
 
-#[async_trait::async_trait]
-impl<S: SessionStore> SessionStore for Serialized<S> {
-    async fn create(&self, record: &mut Record) -> Result<()> {
+impl<S: AnyStore<R>, R: 'static> Records<R> for Serialized<S, R> {
+    async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
         self.store.create(record).await
     }
 
-    async fn save(&self, record: &Record) -> Result<()> {
-        let (id, record) = (record.id, record.clone());
+    async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
+        let id = record.id;
+        let record = Record {
+            id,
+            data: record.data.clone(),
+            expiry_date: record.expiry_date,
+        };
         let save = |store: Arc<S>| async move {
-            match store.load(&id).await? {
-                Some(_) => store.save(&record).await,
+            match store.load(id).await? {
+                Some(_) => store.save(record).await,
                 None => Ok(()),
             }
         };
-        self.in_turn(&id, save).await
+        self.in_turn(id, save).await
     }
 
     /// Takes its turn, too: a cache writes when it loads.
-    async fn load(&self, id: &Id) -> Result<Option<Record>> {
-        let id = *id;
-        self.in_turn(&id, |store| async move { store.load(&id).await })
+    async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
+        self.in_turn(id, |store| async move { store.load(id).await })
             .await
     }
 
-    async fn delete(&self, id: &Id) -> Result<()> {
-        let id = *id;
-        self.in_turn(&id, |store| async move { store.delete(&id).await })
+    async fn delete(&self, id: SessionId) -> Result<(), StoreError> {
+        self.in_turn(id, |store| async move { store.delete(id).await })
             .await
     }
 }
 
-#[async_trait::async_trait]
-impl<S: ExpiredDeletion> ExpiredDeletion for Serialized<S> {
-    async fn delete_expired(&self) -> Result<()> {
-        self.store.delete_expired().await
-    }
-}
-
-impl<S: SessionStore> Touch for Serialized<S> {
+impl<S: AnyStore<R>, R: 'static> Touch for Serialized<S, R> {
     async fn touch(
         &self,
-        id: &Id,
+        id: SessionId,
         due_before: OffsetDateTime,
         expiry: OffsetDateTime,
-    ) -> Result<Touched> {
-        let id = *id;
+    ) -> Result<Touched, BoxError> {
         let touch = |store: Arc<S>| async move {
-            let Some(mut record) = store.load(&id).await? else {
+            let Some(mut record) = store.load(id).await? else {
                 return Ok(Touched::Gone);
             };
             if record.expiry_date > due_before || record.expiry_date >= expiry {
                 return Ok(Touched::NotDue);
             }
             record.expiry_date = expiry;
-            store.save(&record).await?;
+            store.save(record).await?;
             Ok(Touched::Done)
         };
-        self.in_turn(&id, touch).await
+        Ok(self.in_turn(id, touch).await?)
+    }
+}
+
+impl<S, R> Clone for Serialized<S, R> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            locks: Arc::clone(&self.locks),
+            release: PhantomData,
+        }
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for Serialized<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serialized")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }

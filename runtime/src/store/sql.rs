@@ -9,11 +9,14 @@ use sqlx::Row as _;
 use time::OffsetDateTime;
 use tower_sessions_sqlx_store as upstream;
 
-use super::{Touch, Touched};
-use crate::session::{
-    Id, Record, SessionStore,
-    store_error::{self, Error, Result},
+use axum::BoxError;
+use tower_sessions::{
+    ExpiredDeletion, SessionStore,
+    session::{Id, Record},
+    session_store::{Error, Result},
 };
+
+use super::{SessionId, Touch, Touched};
 
 /// A store's statements, its table's name filled in.
 #[derive(Debug)]
@@ -126,7 +129,7 @@ macro_rules! sql_store {
 
         #[cfg(feature = $feature)]
         #[async_trait::async_trait]
-        impl store_error::ExpiredDeletion for $store {
+        impl ExpiredDeletion for $store {
             async fn delete_expired(&self) -> Result<()> {
                 self.upstream.delete_expired().await
             }
@@ -134,7 +137,12 @@ macro_rules! sql_store {
 
         #[cfg(feature = $feature)]
         impl Touch for $store {
-            async fn touch(&self, id: &Id, due_before: OffsetDateTime, expiry: OffsetDateTime) -> Result<Touched> {
+            async fn touch(
+                &self,
+                id: SessionId,
+                due_before: OffsetDateTime,
+                expiry: OffsetDateTime,
+            ) -> std::result::Result<Touched, BoxError> {
                 let id = id.to_string();
                 let now = OffsetDateTime::now_utc();
                 let touched = sqlx::query(&self.statements.touch)
@@ -144,8 +152,7 @@ macro_rules! sql_store {
                     .bind(expiry)
                     .bind(now)
                     .execute(&self.pool)
-                    .await
-                    .map_err(backend)?;
+                    .await?;
                 if touched.rows_affected() != 0 {
                     return Ok(Touched::Done);
                 }
@@ -153,8 +160,7 @@ macro_rules! sql_store {
                     .bind(&id)
                     .bind(now)
                     .fetch_optional(&self.pool)
-                    .await
-                    .map_err(backend)?;
+                    .await?;
                 Ok(if exists.is_some() { Touched::NotDue } else { Touched::Gone })
             }
         }

@@ -95,7 +95,7 @@ async fn touches_send_the_same<B: Backend>(
         let expiry = expiry_date + Duration::HOUR;
         let before = wire.sent.load(Ordering::SeqCst);
         assert_eq!(
-            store.touch(&record.id, expiry, expiry).await.unwrap(),
+            store.touch(record.id.into(), expiry, expiry).await.unwrap(),
             Touched::Done
         );
         sent.push(wire.sent.load(Ordering::SeqCst) - before);

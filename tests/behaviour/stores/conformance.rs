@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use session_refresh::store::{Serialized, Touch as _, Touched, conformance};
+use session_refresh::store::{Serialized, Touch as _, Touched, V0_14, V0_15, conformance};
 use session_refresh_tests::{
     backends::{Backend, MySql, Postgres, Redis, Sqlite},
     on_every_store,
@@ -66,7 +66,9 @@ async fn names_of_tables_and_keys_are_the_applications_to_choose() {
         );
     }
     if let Some(backend) = Redis::connect().await {
-        conformance::check(backend.touching().with_key_prefix("my:sessions:")).await;
+        let store = backend.touching().with_key_prefix("my:sessions:");
+        conformance::check::<V0_14, _>(store.clone()).await;
+        conformance::check::<V0_15, _>(store).await;
     }
 }
 
@@ -88,7 +90,7 @@ async fn the_upstream_crates_sessions_are_ours_and_the_reverse<B: Backend>(backe
     );
     let expiry = now + Duration::hours(2);
     assert_eq!(
-        ours.touch(&record.id, expiry, expiry).await.unwrap(),
+        ours.touch(record.id.into(), expiry, expiry).await.unwrap(),
         Touched::Done
     );
     // Touched by ours, read, saved and read by theirs and ours.

@@ -67,7 +67,7 @@ async fn a_touch_that_was_given_up_undoes_no_later_logout() {
     let expiry = record.expiry_date + Duration::HOUR;
     let touch = tokio::spawn({
         let (store, id) = (store.clone(), record.id);
-        async move { store.touch(&id, expiry, expiry).await }
+        async move { store.touch(id.into(), expiry, expiry).await }
     });
     inner.asked.acquire().await.unwrap().forget();
     touch.abort();
@@ -144,6 +144,6 @@ async fn a_cache_that_fills_while_a_session_ends_brings_it_back_to_nobody() {
     reading.await.unwrap().unwrap();
     logout.await.unwrap().unwrap();
     let expiry = record.expiry_date + Duration::HOUR;
-    store.touch(&id, expiry, expiry).await.unwrap();
+    store.touch(id.into(), expiry, expiry).await.unwrap();
     assert_eq!(slow.store.load(&id).await.unwrap(), None);
 }

@@ -1,0 +1,107 @@
+//! An application on tower-sessions 0.15 alone, with that release's memory store and a store crate of its own.
+#![cfg(test)]
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    response::Response,
+    routing::{get, post},
+};
+use http::{StatusCode, header};
+use session_refresh::{
+    RefreshInfo, RefreshLayer, session_refresh,
+    store::{RefreshStore, Serialized},
+};
+use time::{Duration, OffsetDateTime};
+use tower::ServiceExt as _;
+use tower_sessions::{MemoryStore, Session, SessionManagerLayer, SessionStore};
+use tower_sessions_rusqlite_store::{RusqliteStore, tokio_rusqlite::Connection};
+
+#[session_refresh(interval = "1h", skip_unauthenticated = false)]
+async fn page(refresh: RefreshInfo) -> String {
+    refresh.outcome.to_string()
+}
+
+async fn visit(session: Session) {
+    session.insert("visited", true).await.expect("it is loaded");
+}
+
+async fn send(app: &Router, method: &str, cookie: &str) -> Response {
+    let request = Request::builder()
+        .method(method)
+        .header(header::COOKIE, cookie)
+        .body(Body::empty())
+        .expect("it is a request");
+    app.clone().oneshot(request).await.expect("it answers")
+}
+
+async fn text(response: Response) -> String {
+    let body = to_bytes(response.into_body(), 10_000).await;
+    String::from_utf8(body.expect("it ends").to_vec()).expect("it is text")
+}
+
+fn cookie(response: &Response) -> Option<String> {
+    let cookie = response.headers().get(header::SET_COOKIE)?.to_str().ok()?;
+    cookie.split(';').next().map(str::to_owned)
+}
+
+async fn is_refreshed_once_per_interval(store: impl SessionStore + Clone) {
+    let is_later = Arc::new(AtomicBool::new(false));
+    let later = Arc::clone(&is_later);
+    let clock = move || {
+        OffsetDateTime::now_utc() + Duration::hours(later.load(Ordering::Relaxed).into()) * 2
+    };
+    let app = Router::new()
+        .route("/", get(page).merge(post(visit)))
+        .layer(RefreshLayer::new().clock(clock))
+        .layer(SessionManagerLayer::new(store));
+    let id = cookie(&send(&app, "POST", "").await).expect("a visit makes a session");
+
+    is_later.store(true, Ordering::Relaxed);
+    let due = send(&app, "GET", &id).await;
+    assert_eq!(cookie(&due).as_ref(), Some(&id));
+    assert_eq!(text(due).await, "refreshed");
+}
+
+async fn sqlite() -> RusqliteStore {
+    let connection = Connection::open_in_memory().await.expect("it opens");
+    let store = RusqliteStore::new(connection);
+    store.migrate().await.expect("it is empty");
+    store
+}
+
+#[tokio::test]
+async fn a_session_in_memory_is_refreshed() {
+    is_refreshed_once_per_interval(MemoryStore::default()).await;
+}
+
+#[tokio::test]
+async fn a_session_in_sqlite_is_refreshed() {
+    is_refreshed_once_per_interval(sqlite().await).await;
+}
+
+#[tokio::test]
+async fn a_session_in_memory_is_touched() {
+    is_refreshed_once_per_interval(RefreshStore::new(MemoryStore::default())).await;
+}
+
+#[tokio::test]
+async fn a_session_in_sqlite_is_touched() {
+    is_refreshed_once_per_interval(RefreshStore::new(Serialized::new(sqlite().await))).await;
+}
+
+#[tokio::test]
+async fn a_missing_session_names_the_release_that_is_enabled_and_the_feature_for_the_other() {
+    let app = Router::new().route("/", get(page));
+    let answer = send(&app, "GET", "").await;
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let text = text(answer).await;
+    assert!(text.contains("tower-sessions 0.15 enabled"), "{text}");
+    assert!(text.contains("`tower-sessions-0_14`"), "{text}");
+}
