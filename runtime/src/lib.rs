@@ -21,6 +21,9 @@ mod record;
 mod schedule;
 mod session;
 pub mod store;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 mod user;
 
 pub use extract::{Commit, Guard, Guarded};

@@ -34,6 +34,7 @@ const fn only_loads(loads: usize) -> Counts {
         creates: 0,
         loads,
         saves: 0,
+        touches: 0,
         deletes: 0,
     }
 }

@@ -1,11 +1,6 @@
 //! An application on tower-sessions 0.15 alone, with that release's memory store and a store crate of its own.
 #![cfg(test)]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -15,18 +10,17 @@ use axum::{
 };
 use http::{StatusCode, header};
 use session_refresh::{
-    RefreshInfo, RefreshLayer, session_refresh,
+    RefreshLayer, session_refresh,
     store::{RefreshStore, Serialized},
+    testing::{AssertRefresh as _, TestClock},
 };
-use time::{Duration, OffsetDateTime};
+use time::ext::NumericalDuration as _;
 use tower::ServiceExt as _;
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer, SessionStore};
 use tower_sessions_rusqlite_store::{RusqliteStore, tokio_rusqlite::Connection};
 
 #[session_refresh(interval = "1h", skip_unauthenticated = false)]
-async fn page(refresh: RefreshInfo) -> String {
-    refresh.outcome.to_string()
-}
+async fn page() {}
 
 async fn visit(session: Session) {
     session.insert("visited", true).await.expect("it is loaded");
@@ -52,21 +46,17 @@ fn cookie(response: &Response) -> Option<String> {
 }
 
 async fn is_refreshed_once_per_interval(store: impl SessionStore + Clone) {
-    let is_later = Arc::new(AtomicBool::new(false));
-    let later = Arc::clone(&is_later);
-    let clock = move || {
-        OffsetDateTime::now_utc() + Duration::hours(later.load(Ordering::Relaxed).into()) * 2
-    };
+    let clock = TestClock::default();
     let app = Router::new()
         .route("/", get(page).merge(post(visit)))
-        .layer(RefreshLayer::new().clock(clock))
+        .layer(RefreshLayer::new().clock(clock.as_fn()))
         .layer(SessionManagerLayer::new(store));
     let id = cookie(&send(&app, "POST", "").await).expect("a visit makes a session");
 
-    is_later.store(true, Ordering::Relaxed);
+    clock.advance(2.hours());
     let due = send(&app, "GET", &id).await;
+    due.assert_refreshed();
     assert_eq!(cookie(&due).as_ref(), Some(&id));
-    assert_eq!(text(due).await, "refreshed");
 }
 
 async fn sqlite() -> RusqliteStore {

@@ -2,8 +2,6 @@
 
 mod app;
 pub mod backends;
-mod clock;
-mod counting;
 mod events;
 mod failing;
 mod gate;
@@ -11,10 +9,10 @@ mod server;
 mod site;
 
 pub use app::{CurrentUser, Lookups, login_routes};
-pub use clock::TestClock;
-pub use counting::{CountingStore, Counts};
 pub use events::{Event, Events};
 pub use failing::FailingStore;
 pub use gate::Gate;
+pub use session_refresh::testing::{CountingStore, Counts, TestClock};
+
 pub use server::{Answer, Client, Server};
 pub use site::{Setup, Site};

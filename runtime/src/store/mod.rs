@@ -18,7 +18,7 @@ pub mod conformance;
 #[cfg(feature = "redis")]
 mod redis;
 mod refresh;
-mod release;
+pub(crate) mod release;
 mod serialized;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;

@@ -72,6 +72,16 @@ pub(crate) struct RecordRef<'a> {
     pub(crate) expiry_date: OffsetDateTime,
 }
 
+impl RecordRef<'_> {
+    pub(crate) fn to_owned(self) -> Record {
+        Record {
+            id: self.id,
+            data: self.data.clone(),
+            expiry_date: self.expiry_date,
+        }
+    }
+}
+
 /// Any session store of release `R`: whatever implements that release's `SessionStore`.
 ///
 /// It is never written out: which release it is follows from the store.
@@ -242,6 +252,12 @@ macro_rules! stores_of {
                 $release, $tower_sessions,
                 [C] RedisStore<C>
                 where [C: super::redis::Client]
+            );
+
+            #[cfg(feature = "testing")]
+            session_store!(
+                $release, $tower_sessions,
+                [S] crate::testing::CountingStore<S> where [S: SessionStore]
             );
 
             #[async_trait::async_trait]

@@ -90,11 +90,7 @@ impl<S: AnyStore<R>, R: 'static> Records<R> for Serialized<S, R> {
 
     async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
         let id = record.id;
-        let record = Record {
-            id,
-            data: record.data.clone(),
-            expiry_date: record.expiry_date,
-        };
+        let record = record.to_owned();
         let save = |store: Arc<S>| async move {
             match store.load(id).await? {
                 Some(_) => store.save(record).await,

@@ -8,6 +8,9 @@ use std::sync::{
 use time::{Duration, OffsetDateTime};
 
 /// The real time plus what a test adds. Clones share it.
+///
+/// Give it to [`RefreshStore::with_clock`](crate::store::RefreshStore::with_clock), or with a plain store to
+/// [`RefreshLayer::clock`](crate::RefreshLayer::clock).
 #[derive(Clone, Debug, Default)]
 pub struct TestClock(Arc<AtomicI64>);
 
@@ -28,7 +31,7 @@ impl TestClock {
         OffsetDateTime::now_utc() + Duration::milliseconds(self.0.load(Ordering::SeqCst))
     }
 
-    /// As `RefreshLayer::clock` takes it.
+    /// As a layer or a store takes it.
     pub fn as_fn(&self) -> impl Fn() -> OffsetDateTime + Send + Sync + use<> {
         let clock = self.clone();
         move || clock.now()

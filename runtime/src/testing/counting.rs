@@ -1,0 +1,137 @@
+//! A store that counts what is asked of it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::BoxError;
+use time::OffsetDateTime;
+
+use crate::store::{
+    AnyStore, SessionId, Touch, Touched,
+    release::{Record, RecordRef, Records, StoreError},
+};
+
+/// Wraps a store and counts what is asked of it. Clones share the counts.
+///
+/// Around the store that `SessionManagerLayer` gets, it counts what tower-sessions asks for; inside a
+/// [`RefreshStore`](crate::store::RefreshStore), what becomes of that.
+///
+/// ```
+/// # #[cfg(all(feature = "tower-sessions-0_14", feature = "memory-store"))] {
+/// use session_refresh::{store::{RefreshStore, Serialized}, testing::CountingStore};
+/// use tower_sessions::{MemoryStore, SessionManagerLayer};
+///
+/// let counting = CountingStore::new(Serialized::new(MemoryStore::default()));
+/// let sessions = SessionManagerLayer::new(RefreshStore::new(counting.clone()));
+/// // .. a request that is not due:
+/// assert_eq!(counting.take().writes(), 0);
+/// # let _ = sessions; }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CountingStore<S> {
+    store: S,
+    counts: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    creates: AtomicUsize,
+    loads: AtomicUsize,
+    saves: AtomicUsize,
+    touches: AtomicUsize,
+    deletes: AtomicUsize,
+}
+
+impl Counters {
+    fn add(counter: &AtomicUsize) {
+        counter.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// What was asked of a [`CountingStore`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// New sessions.
+    pub creates: usize,
+    /// Records read.
+    pub loads: usize,
+    /// Records written in full.
+    pub saves: usize,
+    /// Expiries moved, or found not to be due.
+    pub touches: usize,
+    /// Records deleted.
+    pub deletes: usize,
+}
+
+impl Counts {
+    /// Everything but loads.
+    #[must_use]
+    pub const fn writes(self) -> usize {
+        self.creates + self.saves + self.touches + self.deletes
+    }
+}
+
+impl<S> CountingStore<S> {
+    /// Counts what is asked of `store`.
+    pub fn new(store: S) -> Self {
+        Self {
+            store,
+            counts: Arc::default(),
+        }
+    }
+
+    /// The store inside: what is asked of it is not counted.
+    #[must_use]
+    pub fn uncounted(&self) -> &S {
+        &self.store
+    }
+
+    /// What was asked since the last time.
+    #[must_use]
+    pub fn take(&self) -> Counts {
+        let take = |counter: &AtomicUsize| counter.swap(0, Ordering::SeqCst);
+        Counts {
+            creates: take(&self.counts.creates),
+            loads: take(&self.counts.loads),
+            saves: take(&self.counts.saves),
+            touches: take(&self.counts.touches),
+            deletes: take(&self.counts.deletes),
+        }
+    }
+}
+
+impl<S: AnyStore<R>, R: 'static> Records<R> for CountingStore<S> {
+    async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
+        Counters::add(&self.counts.creates);
+        self.store.create(record).await
+    }
+
+    async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
+        Counters::add(&self.counts.saves);
+        self.store.save(record.to_owned()).await
+    }
+
+    async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
+        Counters::add(&self.counts.loads);
+        self.store.load(id).await
+    }
+
+    async fn delete(&self, id: SessionId) -> Result<(), StoreError> {
+        Counters::add(&self.counts.deletes);
+        self.store.delete(id).await
+    }
+}
+
+impl<S: Touch> Touch for CountingStore<S> {
+    async fn touch(
+        &self,
+        id: SessionId,
+        due_before: OffsetDateTime,
+        expiry: OffsetDateTime,
+    ) -> Result<Touched, BoxError> {
+        Counters::add(&self.counts.touches);
+        self.store.touch(id, due_before, expiry).await
+    }
+}
