@@ -1,14 +1,14 @@
 //! The `tracing` events of this thread, recorded.
 
 use std::{
+    cell::RefCell,
     fmt::{Debug, Write as _},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use tracing::{
     Level, Subscriber,
     field::{Field, Visit},
-    subscriber::DefaultGuard,
 };
 use tracing_subscriber::{
     Layer,
@@ -26,23 +26,36 @@ pub struct Event {
     pub text: String,
 }
 
+thread_local! {
+    static RECORDED: RefCell<Option<Recorded>> = const { RefCell::new(None) };
+}
+
+type Recorded = Arc<Mutex<Vec<Event>>>;
+
 /// Records this thread's events from its start to its drop: a test on a single-threaded runtime sees its server's.
 #[derive(Debug)]
 pub struct Events {
-    recorded: Arc<Mutex<Vec<Event>>>,
-    _guard: DefaultGuard,
+    recorded: Recorded,
 }
 
 impl Events {
     /// Starts to record.
+    ///
+    /// # Panics
+    /// If another subscriber is installed.
     #[must_use]
     pub fn record() -> Self {
-        let recorded = Arc::<Mutex<Vec<Event>>>::default();
-        let subscriber = tracing_subscriber::registry().with(Recorder(Arc::clone(&recorded)));
-        Self {
-            recorded,
-            _guard: tracing::subscriber::set_default(subscriber),
-        }
+        // One subscriber for all threads and for good: `tracing` forgets events that it first meets while another
+        // thread's subscriber comes or goes.
+        static SUBSCRIBER: LazyLock<()> = LazyLock::new(|| {
+            let subscriber = tracing_subscriber::registry().with(Recorder);
+            tracing::subscriber::set_global_default(subscriber).expect("there is no other");
+        });
+        LazyLock::force(&SUBSCRIBER);
+        tracing::callsite::rebuild_interest_cache();
+        let recorded = Recorded::default();
+        RECORDED.set(Some(Arc::clone(&recorded)));
+        Self { recorded }
     }
 
     /// The events with target `session_refresh` so far.
@@ -64,14 +77,26 @@ impl Events {
     }
 }
 
-struct Recorder(Arc<Mutex<Vec<Event>>>);
+impl Drop for Events {
+    fn drop(&mut self) {
+        // Another may have begun meanwhile.
+        RECORDED.with_borrow_mut(|current| {
+            current.take_if(|current| Arc::ptr_eq(current, &self.recorded));
+        });
+    }
+}
+
+struct Recorder;
 
 impl<S: Subscriber> Layer<S> for Recorder {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let Some(recorded) = RECORDED.with_borrow(Clone::clone) else {
+            return;
+        };
         let mut text = Text::default();
         event.record(&mut text);
         let metadata = event.metadata();
-        self.0.lock().expect("no recorder panics").push(Event {
+        recorded.lock().expect("no recorder panics").push(Event {
             target: metadata.target().to_owned(),
             level: *metadata.level(),
             text: text.0,
