@@ -123,7 +123,7 @@ async fn examine(
     route_names_user: bool,
 ) -> Result<Examined, Misuse> {
     let context = Context::of(&parts.extensions);
-    let rules = context.map_or(*policy, |context| policy.or(context.defaults));
+    let rules = context.map_or(*policy, |context| policy.or(context.defaults()));
     let has_user_source = route_names_user || context.is_some_and(|context| context.user.is_some());
 
     let session = Session::find(&parts.extensions).ok_or(Misuse::NoSessionManager)?;

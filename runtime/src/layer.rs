@@ -106,6 +106,16 @@ impl RefreshLayer {
         self
     }
 
+    /// What a route leaves unsaid, the operator says: before [`defaults`](Self::defaults), whichever is called first.
+    ///
+    /// An attribute's words, and a [`policy`](Self::policy), still win.
+    #[cfg(feature = "config")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+    pub fn config(mut self, config: crate::RefreshConfig) -> Self {
+        self.context_mut().configured = config.into();
+        self
+    }
+
     /// Tells the time by which a refresh is due, so that a test need not wait 24 hours.
     ///
     /// ```
@@ -294,7 +304,10 @@ impl<F, R, E> fmt::Debug for RefreshFuture<F, R, E> {
 #[derive(Clone, Default)]
 pub(crate) struct Context {
     pub(crate) user: Option<LayerUser>,
-    pub(crate) defaults: Policy,
+    /// What the operator says.
+    configured: Policy,
+    /// What the program says where the operator says nothing.
+    defaults: Policy,
     clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
 }
 
@@ -315,10 +328,16 @@ impl Context {
         }
     }
 
+    /// What counts where a route says nothing.
+    pub(crate) fn defaults(&self) -> Policy {
+        self.configured.or(self.defaults)
+    }
+
     fn within(&self, outer: &Self) -> Self {
         Self {
             user: self.user.clone().or_else(|| outer.user.clone()),
-            defaults: self.defaults.or(outer.defaults),
+            configured: Policy::new(),
+            defaults: self.defaults().or(outer.defaults()),
             clock: self.clock.clone().or_else(|| outer.clock.clone()),
         }
     }
@@ -328,8 +347,8 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("user", &self.user.is_some())
-            .field("defaults", &self.defaults)
+            .field("defaults", &self.defaults())
             .field("clock", &self.clock.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

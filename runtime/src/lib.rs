@@ -12,6 +12,8 @@
     )
 )]
 
+#[cfg(feature = "config")]
+mod config;
 mod engine;
 mod extract;
 mod info;
@@ -26,6 +28,9 @@ pub mod store;
 pub mod testing;
 mod user;
 
+#[cfg(feature = "config")]
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+pub use config::RefreshConfig;
 pub use extract::{Commit, Guard, Guarded};
 pub use info::{Outcome, RefreshInfo, SkipReason};
 pub use layer::{RefreshFuture, RefreshLayer, RefreshService};

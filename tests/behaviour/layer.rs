@@ -6,7 +6,9 @@ use axum::{
     routing::get,
 };
 use http::{StatusCode, request::Parts};
-use session_refresh::{Policy, RefreshInfo, RefreshLayer, SessionUser, session_refresh};
+use session_refresh::{
+    Policy, RefreshConfig, RefreshInfo, RefreshLayer, SessionUser, session_refresh,
+};
 use session_refresh_tests::{CurrentUser, Server, Setup, TestClock, login_routes};
 use time::{Duration, ext::NumericalDuration as _};
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
@@ -200,6 +202,39 @@ async fn defaults_are_for_what_a_route_leaves_unsaid_and_the_route_wins() {
         assert_eq!(site.login("staff").await.get(&path).await.outcome(), staff);
         let path = format!("/skipped/{route}");
         assert_eq!(site.login("user").await.get(&path).await.outcome(), skipped);
+    }
+}
+
+#[tokio::test]
+async fn an_operators_configuration_wins_over_the_defaults_in_code_and_a_route_over_both() {
+    let config = || -> RefreshConfig {
+        let config = serde_json::json!({ "interval": "3h", "skip_paths": ["/closed"] });
+        serde_json::from_value(config).unwrap()
+    };
+    for configured_first in [true, false] {
+        let routes = Router::new()
+            .route("/", get(page))
+            .route("/closed", get(page))
+            .route("/interval", get(says_the_interval));
+        let site = Setup::new(routes)
+            .refresh(|layer| match configured_first {
+                true => layer.config(config()).defaults(DEFAULTS),
+                false => layer.defaults(DEFAULTS).config(config()),
+            })
+            .start()
+            .await;
+        for (path, hours) in [("/", 3), ("/interval", 1)] {
+            let client = site.login("user").await;
+            assert_eq!(client.get(path).await.outcome(), "refreshed");
+            // What the operator leaves unsaid, the code says.
+            assert!(site.value(&client, "defaults").await.is_some());
+            site.clock.advance(hours.hours() - 1.seconds());
+            assert_eq!(client.get(path).await.outcome(), "not_due", "{path}");
+            site.clock.advance(1.seconds());
+            assert_eq!(client.get(path).await.outcome(), "refreshed", "{path}");
+        }
+        let client = site.login("user").await;
+        assert_eq!(client.get("/closed").await.outcome(), "path");
     }
 }
 
