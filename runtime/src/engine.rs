@@ -20,6 +20,7 @@ use crate::{
     TARGET,
     info::{Outcome, RefreshInfo, SkipReason},
     layer::{Claim, Context},
+    metrics::Route,
     policy::{DEFAULT_INTERVAL, DEFAULT_KEY, Policy},
     record,
     schedule::{self, BadStamp, Extension},
@@ -75,10 +76,11 @@ where
     U: UserSource<S>,
 {
     Claim::take(&mut parts.extensions);
-    let decision = match examine(parts, policy, U::NAMED).await? {
+    let mut decision = match examine(parts, policy, U::NAMED).await? {
         Examined::Decided(decision) => decision,
         Examined::AskUser(candidate) => candidate.judge(U::identify(parts, state).await),
     };
+    decision.route = Route::of(&parts.extensions);
     parts.extensions.insert(decision.info.clone());
     Ok(decision)
 }
@@ -95,6 +97,7 @@ enum Examined {
 pub(crate) struct Decision {
     pub(crate) info: RefreshInfo,
     refresh: Option<Box<Refresh>>,
+    route: Route,
 }
 
 /// A refresh that is due, its user not known yet.
@@ -204,6 +207,7 @@ impl Examined {
         Self::Decided(Decision {
             info,
             refresh: None,
+            route: Route::default(),
         })
     }
 
@@ -245,6 +249,7 @@ impl Candidate {
         Decision {
             info: self.refresh.unrefreshed.with(outcome),
             refresh: None,
+            route: Route::default(),
         }
     }
 
@@ -252,6 +257,7 @@ impl Candidate {
         Decision {
             info: self.refresh.promise(self.now),
             refresh: Some(Box::new(self.refresh)),
+            route: Route::default(),
         }
     }
 }
@@ -264,6 +270,7 @@ impl Decision {
 
     /// Tells the response what was decided.
     pub(crate) fn tell<B>(self, mut response: http::Response<B>) -> http::Response<B> {
+        self.route.count(self.info.outcome);
         response.extensions_mut().insert(self.info);
         response
     }

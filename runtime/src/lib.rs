@@ -18,6 +18,7 @@ mod engine;
 mod extract;
 mod info;
 mod layer;
+mod metrics;
 mod policy;
 mod record;
 mod schedule;

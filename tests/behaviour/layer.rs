@@ -217,9 +217,12 @@ async fn an_operators_configuration_wins_over_the_defaults_in_code_and_a_route_o
             .route("/closed", get(page))
             .route("/interval", get(says_the_interval));
         let site = Setup::new(routes)
-            .refresh(|layer| match configured_first {
-                true => layer.config(config()).defaults(DEFAULTS),
-                false => layer.defaults(DEFAULTS).config(config()),
+            .refresh(|layer| {
+                if configured_first {
+                    layer.config(config()).defaults(DEFAULTS)
+                } else {
+                    layer.defaults(DEFAULTS).config(config())
+                }
             })
             .start()
             .await;

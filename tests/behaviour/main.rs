@@ -49,6 +49,7 @@ mod failures;
 mod groups;
 mod handlers;
 mod layer;
+mod metrics;
 mod misuse;
 mod never;
 mod races;

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     TARGET,
+    metrics::Touching,
     record::{self, Load},
     schedule::whole_millis,
 };
@@ -133,6 +134,7 @@ impl<S: Touch> RefreshStore<S> {
         let Some(attempt) = self.backoff.attempt() else {
             return Err(TouchFailed);
         };
+        let touching = Touching::start();
         let reason = match tokio::time::timeout(
             self.limit,
             self.store.touch(id, due_before, expiry),
@@ -140,6 +142,11 @@ impl<S: Touch> RefreshStore<S> {
         .await
         {
             Ok(Ok(touched)) => {
+                touching.end(match touched {
+                    Touched::Done => "done",
+                    Touched::NotDue => "not_due",
+                    Touched::Gone => "gone",
+                });
                 self.backoff.succeeded();
                 return Ok(touched);
             }
@@ -149,6 +156,7 @@ impl<S: Touch> RefreshStore<S> {
                 humantime::format_duration(self.limit)
             ),
         };
+        touching.end("failed");
         let pause = self.backoff.failed(attempt);
         error!(target: TARGET, error = reason, failed_touches = self.backoff.failures(), "could not touch the session");
         if let Some(pause) = pause {
