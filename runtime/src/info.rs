@@ -35,7 +35,7 @@ pub struct RefreshInfo {
     /// The session ends no earlier than this.
     ///
     /// A store that can't tell when a record expires leaves this computed: the last recorded refresh plus the lifetime
-    /// in the session's [`Expiry`](tower_sessions::Expiry). `None` where that can't be known.
+    /// in the session's `Expiry`. `None` where that can't be known.
     pub expires_at: Option<OffsetDateTime>,
     /// Why.
     pub outcome: Outcome,
@@ -74,7 +74,7 @@ pub enum SkipReason {
     Path,
     /// The policy's predicate said so.
     Predicate,
-    /// The session ends at a fixed time ([`Expiry::AtDateTime`](tower_sessions::Expiry::AtDateTime)).
+    /// The session ends at a fixed time (`Expiry::AtDateTime`).
     FixedExpiry,
     /// The response is a server error, and tower-sessions saves nothing on these.
     ServerError,
