@@ -65,6 +65,25 @@ impl<P, T: fmt::Debug> fmt::Debug for Guarded<P, T> {
     }
 }
 
+/// So that an annotated handler's first argument may be a typed path.
+#[cfg(feature = "axum-extra")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum-extra")))]
+impl<P, T: axum_extra::routing::TypedPath> axum_extra::routing::TypedPath for Guarded<P, T> {
+    const PATH: &'static str = T::PATH;
+
+    fn to_uri(&self) -> http::Uri {
+        self.inner.to_uri()
+    }
+}
+
+#[cfg(feature = "axum-extra")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum-extra")))]
+impl<P, T: fmt::Display> fmt::Display for Guarded<P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
 /// A decision that is waiting for the handler's answer. Dropped without [`commit`](Self::commit), it does nothing.
 #[derive(Debug)]
 #[must_use = "a refresh happens only if the guard sees the response"]

@@ -54,5 +54,6 @@ mod misuse;
 mod never;
 mod races;
 mod releases;
+mod routers;
 mod stamp;
 mod stores;
