@@ -56,12 +56,18 @@ function watch() {
   function end() {
     clearInterval(asking);
     clearInterval(ticking);
+    document.removeEventListener("visibilitychange", back);
     countdown.textContent = "ended";
     countdown.classList.add("soon");
     remaining.value = 0;
     poll.innerHTML = 'Your session has ended. <a href="/login">Log in again</a>';
   }
 
+  // Whoever comes back to this tab wants to know at once.
+  function back() {
+    if (!document.hidden) ask();
+  }
+  document.addEventListener("visibilitychange", back);
   const asking = setInterval(ask, POLL);
   const ticking = setInterval(show, 1000);
   ask();

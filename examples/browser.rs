@@ -1,0 +1,327 @@
+//! The demo in a real browser. Skipped where Chromium and its driver are not installed.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration as StdDuration,
+};
+
+use fantoccini::{Client, ClientBuilder, Locator, cookies::Cookie};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::json;
+use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
+use time::{Duration, OffsetDateTime, ext::NumericalDuration as _};
+
+/// A process that ends with the test, however that ends.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// The first of these programs that is installed.
+fn installed(names: &[&str]) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let folders: Vec<_> = env::split_paths(&path).collect();
+    let candidates = names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    candidates.into_iter().find(|program| program.is_file())
+}
+
+/// The demo on its own database, and a browser in front of it.
+struct Stage {
+    browser: Client,
+    database: SqlitePool,
+    url: String,
+    // Dropped last, in this order.
+    _driver: Process,
+    _demo: Process,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    /// `None` where there is no browser.
+    async fn set() -> Option<Self> {
+        let (Some(chromium), Some(driver)) = (
+            installed(&["chromium", "chromium-browser", "google-chrome"]),
+            installed(&["chromedriver"]),
+        ) else {
+            eprintln!("skipped: chromium and chromedriver are not both installed");
+            return None;
+        };
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let file = folder.path().join("demo.sqlite3");
+        let (demo, url) = demo(&file);
+        let options = SqliteConnectOptions::new().filename(&file);
+        let database = SqlitePool::connect_with(options).await.expect("it is open");
+
+        let port = free_port();
+        let driver = Command::new(driver)
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts");
+        let driver = Process(driver);
+        let profile = folder.path().join("profile");
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            &format!("--user-data-dir={}", profile.display()),
+        ];
+        let capabilities = json!({
+            "goog:chromeOptions": { "binary": chromium, "args": arguments },
+        });
+        let browser = connect(port, &capabilities).await;
+        Some(Self {
+            browser,
+            database,
+            url,
+            _driver: driver,
+            _demo: demo,
+            _folder: folder,
+        })
+    }
+
+    async fn visit(&self, path: &str) {
+        let url = format!("{}{path}", self.url);
+        self.browser.goto(&url).await.expect("the page loads");
+    }
+
+    async fn log_in(&self) {
+        self.visit("/login").await;
+        self.click("button[data-name=ursula]").await; // Fills the form in.
+        self.click("button.primary").await;
+        self.shows("h2", "Hello").await;
+    }
+
+    async fn find(&self, css: &str) -> fantoccini::elements::Element {
+        let found = self.browser.wait().for_element(Locator::Css(css)).await;
+        found.unwrap_or_else(|error| panic!("{css} is on the page: {error}"))
+    }
+
+    async fn click(&self, css: &str) {
+        self.find(css).await.click().await.expect("it is clickable");
+    }
+
+    async fn text(&self, css: &str) -> String {
+        self.find(css).await.text().await.expect("it has a text")
+    }
+
+    /// Waits until an element's text contains `text`: a page may still be loading, or its script be about to ask.
+    async fn shows(&self, css: &str, text: &str) {
+        self.holds(css, &format!("{css} shows {text:?}"), |shown| {
+            shown.contains(text)
+        })
+        .await;
+    }
+
+    async fn holds(&self, css: &str, what: &str, condition: impl Fn(&str) -> bool) {
+        const PATIENCE: StdDuration = StdDuration::from_secs(60);
+        let shown = async {
+            loop {
+                if let Ok(element) = self.browser.find(Locator::Css(css)).await
+                    && let Ok(shown) = element.text().await
+                    && condition(&shown)
+                {
+                    return;
+                }
+                tokio::time::sleep(StdDuration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, shown).await.is_err() {
+            let source = self.browser.source().await.unwrap_or_default();
+            panic!("{what}: {source}");
+        }
+    }
+
+    async fn cookie(&self) -> Cookie<'static> {
+        let cookie = self.browser.get_named_cookie("id").await;
+        cookie.expect("the browser holds the session's cookie")
+    }
+
+    async fn cookie_ends(&self) -> OffsetDateTime {
+        let cookie = self.cookie().await;
+        cookie.expires_datetime().expect("it has an end")
+    }
+
+    async fn session_ends(&self) -> OffsetDateTime {
+        let (end,) = sqlx::query_as("select expiry_date from tower_sessions")
+            .fetch_one(&self.database)
+            .await
+            .expect("there is one session");
+        end
+    }
+
+    /// Has the session, and the browser's cookie, end at `end`, as if they had been extended that much earlier.
+    async fn end_at(&self, end: OffsetDateTime) {
+        sqlx::query("update tower_sessions set expiry_date = ?")
+            .bind(end)
+            .execute(&self.database)
+            .await
+            .expect("the database can be written");
+        let mut cookie = self.cookie().await;
+        cookie.set_expires(end);
+        let set = self.browser.add_cookie(cookie).await;
+        set.expect("the cookie can be set");
+    }
+
+    async fn age(&self, by: Duration) {
+        let end = self.session_ends().await - by;
+        self.end_at(end).await;
+    }
+}
+
+/// Starts the demo as cargo has built it, and learns its address from its first line.
+fn demo(file: &std::path::Path) -> (Process, String) {
+    let test = env::current_exe().expect("this is a file");
+    let target = test.ancestors().nth(2).expect("it lies in target/*/deps");
+    let mut child = Command::new(target.join("examples/demo"))
+        .env("DATABASE_PATH", file)
+        .env("PORT", "0")
+        .env_remove("DATABASE_URL")
+        .env_remove("REDIS_URL")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the example `demo` is built");
+    let output = child.stdout.take().expect("it is piped");
+    let demo = Process(child);
+    let mut lines = BufReader::new(output).lines();
+    let first = lines.next().expect("it prints").expect("it is text");
+    let url = first.split_whitespace().next().expect("its address");
+    // It goes on logging.
+    std::thread::spawn(move || lines.for_each(drop));
+    (demo, url.to_owned())
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// Waits until the driver listens.
+async fn connect(port: u16, capabilities: &serde_json::Value) -> Client {
+    let capabilities = capabilities.as_object().expect("it is one").clone();
+    let mut builder = ClientBuilder::new(HttpConnector::new());
+    builder.capabilities(capabilities);
+    let mut attempts = 0;
+    loop {
+        match builder.connect(&format!("http://127.0.0.1:{port}")).await {
+            Ok(browser) => return browser,
+            Err(error) if attempts > 200 => panic!("the browser starts: {error}"),
+            Err(_) => tokio::time::sleep(StdDuration::from_millis(100)).await,
+        }
+        attempts += 1;
+    }
+}
+
+/// One browser for all of it: starting one takes longer than the rest.
+#[tokio::test]
+async fn a_session_lives_as_its_pages_tell() {
+    let Some(stage) = Stage::set().await else {
+        return;
+    };
+    let stage = Arc::new(stage);
+    // The browser outlives its driver unless it is closed, whatever becomes of the stories.
+    let told = tokio::spawn(stories(Arc::clone(&stage))).await;
+    stage.browser.clone().close().await.expect("it closes");
+    if let Err(failed) = told {
+        std::panic::resume_unwind(failed.into_panic());
+    }
+}
+
+async fn stories(stage: Arc<Stage>) {
+    a_visit_extends_the_session_once_it_is_due(&stage).await;
+    polling_extends_nothing(&stage).await;
+    a_logout_is_seen_in_another_tab(&stage).await;
+    a_page_counts_down_to_the_sessions_end(&stage).await;
+}
+
+async fn a_visit_extends_the_session_once_it_is_due(stage: &Stage) {
+    stage.log_in().await;
+    assert_eq!(stage.text(".outcome").await, "Not due");
+
+    stage.age(40.seconds()).await;
+    let (session, cookie) = (stage.session_ends().await, stage.cookie_ends().await);
+    stage.visit("/").await;
+    assert_eq!(stage.text(".outcome").await, "Refreshed");
+    assert!(stage.session_ends().await >= session + 40.seconds());
+    assert!(stage.cookie_ends().await >= cookie + 39.seconds());
+
+    let (session, cookie) = (stage.session_ends().await, stage.cookie_ends().await);
+    stage.visit("/").await;
+    assert_eq!(stage.text(".outcome").await, "Not due");
+    assert_eq!(stage.session_ends().await, session);
+    assert_eq!(stage.cookie_ends().await, cookie);
+}
+
+async fn polling_extends_nothing(stage: &Stage) {
+    stage.age(40.seconds()).await;
+    let (session, cookie) = (stage.session_ends().await, stage.cookie_ends().await);
+    let questions = |shown: &str| -> Option<u32> {
+        let (_, rest) = shown.split_once("server: ")?;
+        rest.split('.').next()?.parse().ok()
+    };
+    let before = questions(&stage.text("#poll").await).unwrap_or(0);
+    stage
+        .holds("#poll", "the page polls twice", |shown| {
+            questions(shown).is_some_and(|now| now >= before + 2)
+        })
+        .await;
+    assert_eq!(stage.session_ends().await, session);
+    assert_eq!(stage.cookie_ends().await, cookie);
+    // Three minutes, less what it has aged.
+    let left = stage.text("#countdown").await;
+    assert!(
+        ["2:20", "2:1", "2:0", "1:"]
+            .iter()
+            .any(|early| left.starts_with(early)),
+        "{left}"
+    );
+}
+
+async fn a_logout_is_seen_in_another_tab(stage: &Stage) {
+    let browser = &stage.browser;
+    let first = browser.window().await.expect("there is one");
+    let second = browser.new_window(true).await.expect("a tab opens");
+    let switched = browser.switch_to_window(second.handle).await;
+    switched.expect("it is there");
+    stage.visit("/cart").await;
+    stage.click("form.user button").await;
+    stage.shows("h1", "Log in").await;
+    browser.close_window().await.expect("it closes");
+
+    let switched = browser.switch_to_window(first).await;
+    switched.expect("it is there");
+    stage.shows("#countdown", "ended").await;
+    stage.shows("#poll", "Log in again").await;
+    stage.visit("/").await;
+    stage.shows("h1", "Log in").await;
+}
+
+async fn a_page_counts_down_to_the_sessions_end(stage: &Stage) {
+    stage.log_in().await;
+    stage.end_at(OffsetDateTime::now_utc() + 6.seconds()).await;
+    stage
+        .holds("#countdown", "the page counts down", |shown| {
+            shown.starts_with("0:0")
+        })
+        .await;
+    stage.shows("#countdown", "ended").await;
+    stage.visit("/").await;
+    stage.shows("h1", "Log in").await;
+}
