@@ -1,4 +1,6 @@
 //! The demo in a real browser. Skipped where Chromium and its driver are not installed.
+//!
+//! It runs the demo that is built: `cargo test -p session-refresh-examples` builds it first, `--test browser` alone does not.
 
 use std::{
     env,
