@@ -22,8 +22,8 @@ use crate::{
     layer::{Claim, Context},
     metrics::Route,
     policy::{DEFAULT_INTERVAL, DEFAULT_KEY, Policy},
-    record,
-    schedule::{self, BadStamp, Extension},
+    record::{self, Loaded},
+    schedule::{self, BadStamp, Extension, Millis},
     session::{self, Lifetime, Session, SessionError},
     store::{self, Commit, Touched},
     user::{Identity, SessionUser as _, UserSource},
@@ -103,7 +103,7 @@ pub(crate) struct Decision {
 /// A refresh that is due, its user not known yet.
 struct Candidate {
     rules: Policy,
-    now: OffsetDateTime,
+    now: Millis,
     refresh: Refresh,
 }
 
@@ -296,14 +296,14 @@ impl fmt::Debug for Refresh {
 
 impl Refresh {
     /// What a refresh at this moment makes true. The time is that of the store's clock, if a test has given it one.
-    fn promise(&self, now: OffsetDateTime) -> RefreshInfo {
+    fn promise(&self, now: Millis) -> RefreshInfo {
         let expires_at = match self.session.lifetime() {
-            Lifetime::Rolling(lifetime) => Extension::at(now, lifetime, self.interval).expiry,
+            Lifetime::Rolling(lifetime) => now.saturating_add(lifetime).into(),
             Lifetime::Fixed(end) => end,
         };
         RefreshInfo {
             refreshed: true,
-            refreshed_at: Some(now),
+            refreshed_at: Some(now.into()),
             expires_at: Some(expires_at),
             outcome: Outcome::Refreshed,
         }
@@ -343,9 +343,14 @@ impl Refresh {
         if !session.has_id() {
             return Ok(gone);
         }
-        // Loads the record if the handler's own `load` did not find it: inserting or saving then would create a session.
         let context = self.context.as_ref();
-        let Some(mut history) = History::read(session, self.key, context).await? else {
+        let read = match self.last {
+            // The touch asks the store whether it is still so.
+            Last::Extended(loaded) if !modified => Some(History::of(loaded, context)),
+            // Loads the record if the handler's own `load` did not find it: inserting would create a session then.
+            _ => History::read(session, self.key, context).await?,
+        };
+        let Some(mut history) = read else {
             return Ok(gone);
         };
         let lifetime = match session.lifetime() {
@@ -355,8 +360,8 @@ impl Refresh {
         if history.is_cleared_since(self.last) {
             return Ok(gone);
         }
-        if let Last::Extended(_) = history.last {
-            return self.touch(history.now, lifetime, modified).await;
+        if let Last::Extended(loaded) = history.last {
+            return self.touch(loaded, history.now, lifetime, modified).await;
         }
         if !modified {
             // Another request may have changed, refreshed or ended the session while the handler ran.
@@ -371,9 +376,7 @@ impl Refresh {
         }
         // A session that was given a new id and saved carries nothing any more. The layer's save extends it.
         if !matches!(self.last, Last::Extended(_)) {
-            session
-                .insert_value(self.key, schedule::to_stamp(history.now))
-                .await?;
+            session.insert_value(self.key, history.now.into()).await?;
         }
         Ok(self.promise(history.now))
     }
@@ -382,18 +385,19 @@ impl Refresh {
     /// since tower-sessions keeps the store to itself.
     async fn touch(
         &self,
-        now: OffsetDateTime,
+        loaded: Loaded,
+        now: Millis,
         lifetime: Duration,
         modified: bool,
     ) -> Result<RefreshInfo, SessionError> {
         let Extension { expiry, due_before } = Extension::at(now, lifetime, self.interval);
-        let commit = Commit::new(due_before, expiry);
+        let commit = Commit::new(!modified, due_before.into(), expiry.into());
         let saved = store::committing(&commit, self.session.save()).await;
         match commit.result() {
             Some(Ok(Touched::Done)) => {
                 // What the handler has marked as modified is saved anyway, in full if it has been before.
                 if !modified {
-                    record::mark_touched(&self.session, expiry).await?;
+                    loaded.mark_touched(&self.session, expiry).await?;
                 }
                 Ok(self.promise(now))
             }
@@ -401,7 +405,7 @@ impl Refresh {
             Some(Ok(Touched::NotDue)) => Ok(RefreshInfo {
                 refreshed: false,
                 refreshed_at: None,
-                expires_at: self.unrefreshed.expires_at.max(Some(due_before)),
+                expires_at: self.unrefreshed.expires_at.max(Some(due_before.into())),
                 outcome: Outcome::NotDue,
             }),
             Some(Ok(Touched::Gone)) => Ok(RefreshInfo::without_session(Outcome::Gone)),
@@ -415,16 +419,16 @@ impl Refresh {
 /// What a live session's record tells of its last extension.
 #[derive(Clone, Copy, Debug)]
 struct History {
-    now: OffsetDateTime,
+    now: Millis,
     last: Last,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Last {
     /// The store knows when the record expires.
-    Extended(OffsetDateTime),
+    Extended(Loaded),
     /// The session has a stamp.
-    Stamped(OffsetDateTime),
+    Stamped(Millis),
     /// It has none.
     Never,
     /// It has something else in its place.
@@ -438,12 +442,8 @@ impl History {
         key: &str,
         context: Option<&Arc<Context>>,
     ) -> Result<Option<Self>, SessionError> {
-        if let Some(expiring) = record::expiring(session).await? {
-            let now = Context::now(context, expiring.clock_ahead);
-            return Ok(Some(Self {
-                now,
-                last: Last::Extended(expiring.at),
-            }));
+        if let Some(loaded) = Loaded::of_session(session).await? {
+            return Ok(Some(Self::of(loaded, context)));
         }
         let stamp = session.get_value(key).await?;
         if !session.has_id() {
@@ -458,6 +458,13 @@ impl History {
         Ok(Some(Self { now, last }))
     }
 
+    fn of(loaded: Loaded, context: Option<&Arc<Context>>) -> Self {
+        Self {
+            now: Context::now(context, loaded.clock_ahead),
+            last: Last::Extended(loaded),
+        }
+    }
+
     /// Whether the handler has cleared the session, as some applications log out.
     fn is_cleared_since(&self, earlier: Last) -> bool {
         matches!(
@@ -468,7 +475,9 @@ impl History {
 
     fn is_due(&self, lifetime: Duration, interval: Duration) -> bool {
         match self.last {
-            Last::Extended(expiry) => Extension::at(self.now, lifetime, interval).is_due(expiry),
+            Last::Extended(loaded) => {
+                Extension::at(self.now, lifetime, interval).is_due(loaded.expiry)
+            }
             Last::Stamped(at) => schedule::is_due(Some(at), self.now, interval),
             Last::Never | Last::Malformed(_) => schedule::is_due(None, self.now, interval),
         }
@@ -478,21 +487,21 @@ impl History {
     fn info(&self, lifetime: Duration) -> RefreshInfo {
         let (refreshed_at, expires_at) = match self.last {
             // A session that was given another lifetime may end later than an extension just now would make it.
-            Last::Extended(expiry) => (
-                expiry.checked_sub(lifetime).filter(|at| *at <= self.now),
+            Last::Extended(Loaded { expiry, .. }) => (
+                Some(expiry.saturating_sub(lifetime)).filter(|at| *at <= self.now),
                 Some(expiry),
             ),
             // A session that lives on after this has been written since, by whom is not known.
             Last::Stamped(at) => (
                 Some(at),
-                at.checked_add(lifetime).filter(|end| *end > self.now),
+                Some(at.saturating_add(lifetime)).filter(|end| *end > self.now),
             ),
             Last::Never | Last::Malformed(_) => (None, None),
         };
         RefreshInfo {
             refreshed: false,
-            refreshed_at,
-            expires_at,
+            refreshed_at: refreshed_at.map(Into::into),
+            expires_at: expires_at.map(Into::into),
             outcome: Outcome::NotDue,
         }
     }
@@ -500,8 +509,8 @@ impl History {
     /// What is true of a session that ends at a fixed time.
     fn fixed(&self, end: OffsetDateTime) -> RefreshInfo {
         let (refreshed_at, expires_at) = match self.last {
-            Last::Extended(expiry) => (None, expiry),
-            Last::Stamped(at) => (Some(at), end),
+            Last::Extended(loaded) => (None, loaded.expiry.into()),
+            Last::Stamped(at) => (Some(at.into()), end),
             Last::Never | Last::Malformed(_) => (None, end),
         };
         RefreshInfo {

@@ -19,6 +19,7 @@ use tower_service::Service;
 use crate::{
     engine,
     policy::Policy,
+    schedule::Millis,
     user::{FromLayer, LayerUser, UserSource},
 };
 
@@ -321,10 +322,10 @@ impl Context {
     }
 
     /// The time by the layer's clock if it has one, else by the store's, which is `ahead` of the real time.
-    pub(crate) fn now(context: Option<&Arc<Self>>, ahead: Duration) -> OffsetDateTime {
+    pub(crate) fn now(context: Option<&Arc<Self>>, ahead: Duration) -> Millis {
         match context.and_then(|context| context.clock.as_ref()) {
-            Some(clock) => clock(),
-            None => OffsetDateTime::now_utc().saturating_add(ahead),
+            Some(clock) => clock().into(),
+            None => Millis::now().saturating_add(ahead),
         }
     }
 

@@ -1,8 +1,8 @@
 //! What travels inside a loaded record: the engine's knowledge of the store behind the session.
 //!
 //! tower-sessions keeps its store, its record and the record's expiry private, so what `RefreshStore` knows at load
-//! reaches the engine as entries of the record's data. Their keys have a part that is random per process: no
-//! application's key collides with them, nobody can forge them, and none of them ever reaches the store.
+//! reaches the engine as an entry of the record's data. Its key is random per process: no application's key collides
+//! with it, nobody can forge it, and it never reaches the store.
 
 use std::{
     collections::HashSet,
@@ -14,47 +14,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use foldhash::{SharedSeed, quality::FoldHasher};
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use crate::{
-    schedule,
+    schedule::Millis,
     session::{Session, SessionError},
     store::Data,
 };
 
-/// The keys of the entries.
-struct Keys {
-    /// When the record expires in the store, and how far the store's clock is ahead if a test has one.
-    expiry: String,
-    /// Which load this is, as a number that no other load in this process has.
-    load: String,
-    /// The fingerprint of the data as loaded.
-    fingerprint: String,
-    /// When the record expires since this load's refresh touched it.
-    touched: String,
-}
-
-static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+/// The entry's key. Short, since it is hashed several times on each request.
+static KEY: LazyLock<String> = LazyLock::new(|| {
     // The standard library's hasher is keyed from the system's generator, and nobody learns its key.
     let random = RandomState::new();
-    let key = |name: &str| {
-        let [first, second] = [0, 1].map(|half| random.hash_one((half, name)));
-        format!("session_refresh.{first:016x}{second:016x}.{name}")
-    };
-    Keys {
-        expiry: key("expiry"),
-        load: key("load"),
-        fingerprint: key("fingerprint"),
-        touched: key("touched"),
-    }
+    let random = [0, 1].map(|half| random.hash_one(half).to_ne_bytes());
+    BASE64_URL_SAFE_NO_PAD.encode(random.as_flattened())
 });
-
-impl Keys {
-    fn contains(&self, key: &str) -> bool {
-        key == self.expiry || key == self.load || key == self.fingerprint || key == self.touched
-    }
-}
 
 /// Whether any record of this process can carry knowledge: spares applications without a `RefreshStore` the look.
 static CARRYING: AtomicBool = AtomicBool::new(false);
@@ -69,108 +46,80 @@ pub(crate) fn enable() {
     CARRYING.store(true, Ordering::Relaxed);
 }
 
-/// A record's expiry in the store, as the engine reads it.
+/// What is known of a loaded record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Expiring {
-    pub(crate) at: OffsetDateTime,
+pub(crate) struct Loaded {
+    /// When it expires in the store, as far as this load and its refresh know.
+    pub(crate) expiry: Millis,
     /// How far the store's clock is ahead of this machine's: not at all, unless a test says so.
     pub(crate) clock_ahead: time::Duration,
-}
-
-/// The true expiry of a session's record; `None` if its store can't tell. Loads the record if nobody has yet.
-pub(crate) async fn expiring(session: &Session) -> Result<Option<Expiring>, SessionError> {
-    if !is_enabled() {
-        return Ok(None);
-    }
-    Ok(session
-        .get_value(&KEYS.expiry)
-        .await?
-        .as_ref()
-        .and_then(|value| {
-            let (expiry, clock_ahead) = match value {
-                Value::Array(both) => (both.first()?.as_i64()?, both.get(1)?.as_i64()?),
-                expiry => (expiry.as_i64()?, 0),
-            };
-            Some(Expiring {
-                at: schedule::from_millis(expiry)?,
-                clock_ahead: time::Duration::milliseconds(clock_ahead),
-            })
-        }))
-}
-
-/// Marks a session as modified, so that `SessionManagerLayer` sends its cookie again, and its record as touched, so
-/// that the save that comes with it writes nothing.
-pub(crate) async fn mark_touched(
-    session: &Session,
-    expiry: OffsetDateTime,
-) -> Result<(), SessionError> {
-    session
-        .insert_value(&KEYS.touched, schedule::to_stamp(expiry))
-        .await
-}
-
-/// Puts into a freshly loaded record what the engine and the next save want to know.
-pub(crate) fn attach(data: &mut Data, expiry: OffsetDateTime, clock_ahead: time::Duration) {
-    static LOADS: AtomicU64 = AtomicU64::new(0);
-    let fingerprint = fingerprint(data);
-    let expiry = schedule::to_stamp(expiry);
-    let expiry = if clock_ahead.is_zero() {
-        expiry
-    } else {
-        let ahead = i64::try_from(clock_ahead.whole_milliseconds()).unwrap_or(i64::MAX);
-        Value::Array(vec![expiry, Value::from(ahead)])
-    };
-    data.reserve(3);
-    data.insert(KEYS.expiry.clone(), expiry);
-    data.insert(
-        KEYS.load.clone(),
-        Value::from(LOADS.fetch_add(1, Ordering::Relaxed)),
-    );
-    data.insert(KEYS.fingerprint.clone(), Value::from(fingerprint));
-    REWRITTEN.seen(&LOADS);
-}
-
-/// Removes what [`attach`] put in.
-pub(crate) fn strip(data: &mut Data) {
-    data.retain(|key, _| !KEYS.contains(key));
-}
-
-/// The application's own data.
-pub(crate) fn stripped(data: &Data) -> Data {
-    data.iter()
-        .filter(|(key, _)| !KEYS.contains(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
-}
-
-/// What a record says about its load when it comes to be saved.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
+    /// Whether this load's refresh has touched it: to `expiry`.
+    pub(crate) touched: bool,
+    /// Which load this is: no other in this process has the same number.
     number: u64,
-    pub(crate) expiry: OffsetDateTime,
-    /// Whether the data is what was loaded.
-    pub(crate) unchanged: bool,
-    /// When this load's refresh has already touched the record: its expiry since then.
-    pub(crate) touched: Option<OffsetDateTime>,
+    /// Of the data as loaded.
+    fingerprint: u64,
 }
 
-impl Load {
-    /// `None` for a record that was not loaded from a `RefreshStore`, or whose data was cleared since.
-    pub(crate) fn of(data: &Data) -> Option<Self> {
-        let number = data.get(&KEYS.load)?.as_u64()?;
-        let expiry = match data.get(&KEYS.expiry)? {
-            Value::Array(both) => both.first()?.as_i64()?,
-            expiry => expiry.as_i64()?,
+impl From<Loaded> for Value {
+    fn from(loaded: Loaded) -> Self {
+        let ahead = i64::try_from(loaded.clock_ahead.whole_milliseconds()).unwrap_or(i64::MAX);
+        Value::Array(vec![
+            loaded.expiry.into(),
+            ahead.into(),
+            loaded.touched.into(),
+            loaded.number.into(),
+            loaded.fingerprint.into(),
+        ])
+    }
+}
+
+impl Loaded {
+    fn from_value(value: &Value) -> Option<Self> {
+        let [expiry, ahead, touched, number, fingerprint] = value.as_array()?.as_slice() else {
+            return None;
         };
         Some(Self {
-            number,
-            expiry: schedule::from_millis(expiry)?,
-            unchanged: data.get(&KEYS.fingerprint)?.as_u64()? == fingerprint(data),
-            touched: data
-                .get(&KEYS.touched)
-                .and_then(Value::as_i64)
-                .and_then(schedule::from_millis),
+            expiry: Millis::new(expiry.as_i64()?)?,
+            clock_ahead: time::Duration::milliseconds(ahead.as_i64()?),
+            touched: touched.as_bool()?,
+            number: number.as_u64()?,
+            fingerprint: fingerprint.as_u64()?,
         })
+    }
+
+    /// As the engine reads it: `None` if the session's store can't tell. Loads the record if nobody has yet.
+    pub(crate) async fn of_session(session: &Session) -> Result<Option<Self>, SessionError> {
+        if !is_enabled() {
+            return Ok(None);
+        }
+        let value = session.get_value(&KEY).await?;
+        Ok(value.as_ref().and_then(Self::from_value))
+    }
+
+    /// As a save reads it: `None` for a record that was not loaded from a `RefreshStore`, or was cleared since.
+    pub(crate) fn of(data: &Data) -> Option<Self> {
+        data.get(&*KEY).and_then(Self::from_value)
+    }
+
+    /// Marks a session as modified, so that `SessionManagerLayer` sends its cookie again, and its record as touched, so
+    /// that the save that comes with it writes nothing.
+    pub(crate) async fn mark_touched(
+        self,
+        session: &Session,
+        expiry: Millis,
+    ) -> Result<(), SessionError> {
+        let touched = Self {
+            expiry,
+            touched: true,
+            ..self
+        };
+        session.insert_value(&KEY, touched.into()).await
+    }
+
+    /// Whether the data is what was loaded.
+    pub(crate) fn is_data(self, data: &Data) -> bool {
+        self.fingerprint == fingerprint(data)
     }
 
     /// Remembers that this load's record was written in full. From then on equal data no longer means that the store
@@ -183,8 +132,39 @@ impl Load {
     ///
     /// A load whose refresh was done was unmodified then, so its age does not count.
     pub(crate) fn never_rewritten(self) -> bool {
-        REWRITTEN.surely_lacks(self.number, self.touched.is_some())
+        REWRITTEN.surely_lacks(self.number, self.touched)
     }
+}
+
+/// Puts into a freshly loaded record what the engine and the next save want to know.
+pub(crate) fn attach(data: &mut Data, expiry: OffsetDateTime, clock_ahead: time::Duration) {
+    static LOADS: AtomicU64 = AtomicU64::new(0);
+    let loaded = Loaded {
+        expiry: expiry.into(),
+        clock_ahead,
+        touched: false,
+        number: LOADS.fetch_add(1, Ordering::Relaxed),
+        fingerprint: fingerprint(data),
+    };
+    data.insert(KEY.clone(), loaded.into());
+    REWRITTEN.seen(&LOADS);
+}
+
+/// Removes what [`attach`] put in.
+pub(crate) fn strip(data: &mut Data) {
+    data.remove(&*KEY);
+}
+
+/// The application's own data.
+pub(crate) fn stripped(data: &Data) -> Data {
+    entries(data)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// The application's own entries.
+fn entries(data: &Data) -> impl Iterator<Item = (&String, &Value)> {
+    data.iter().filter(|(key, _)| *key != &*KEY)
 }
 
 /// The loads whose records were written in full, each remembered for at least [`RETENTION`].
@@ -260,63 +240,92 @@ impl Rewritten {
     }
 }
 
-/// A hash of the application's data that does not depend on the order of keys, at any depth.
+/// A hash of the application's data, keyed per process, that does not depend on the order of a record's entries.
 ///
-/// Keyed per process (SipHash), so that whoever controls the values can't look for two sessions that have the same one.
+/// Nobody sees it or learns the key, so nobody can look for two sessions that have the same one.
 fn fingerprint(data: &Data) -> u64 {
-    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    fn entry(key: &str, value: &Value) -> u64 {
-        let mut hasher = KEY.build_hasher();
-        text(key, &mut hasher);
-        hash(value, &mut hasher);
-        hasher.finish()
-    }
-    // Keys differ, so no two entries' hashes cancel each other out.
-    fn entries<'a>(entries: impl Iterator<Item = (&'a String, &'a Value)>) -> u64 {
-        entries.fold(0, |sum, (key, value)| sum.wrapping_add(entry(key, value)))
-    }
-    fn text(text: &str, hasher: &mut impl Hasher) {
-        hasher.write_usize(text.len());
-        hasher.write(text.as_bytes());
-    }
-    // Each type has a tag and each variable length is written first: different values write different bytes.
-    fn hash(value: &Value, hasher: &mut impl Hasher) {
-        match value {
-            Value::Null => hasher.write_u8(0),
-            Value::Bool(false) => hasher.write_u8(1),
-            Value::Bool(true) => hasher.write_u8(2),
-            Value::Number(number) => {
-                if let Some(number) = number.as_u64() {
-                    hasher.write_u8(3);
-                    hasher.write_u64(number);
-                } else if let Some(number) = number.as_i64() {
-                    hasher.write_u8(4);
-                    hasher.write_i64(number);
-                } else {
-                    // As text: exact, also where serde_json keeps numbers of any precision.
-                    hasher.write_u8(5);
-                    text(&number.to_string(), hasher);
-                }
-            }
-            Value::String(string) => {
-                hasher.write_u8(6);
-                text(string, hasher);
-            }
-            Value::Array(values) => {
-                hasher.write_u8(7);
-                hasher.write_usize(values.len());
-                for value in values {
-                    hash(value, hasher);
-                }
-            }
-            Value::Object(object) => {
-                hasher.write_u8(8);
-                hasher.write_usize(object.len());
-                hasher.write_u64(entries(object.iter()));
+    static SEEDS: LazyLock<(u64, SharedSeed)> = LazyLock::new(|| {
+        let random = RandomState::new();
+        (random.hash_one(0), SharedSeed::from_u64(random.hash_one(1)))
+    });
+    let (seed, shared) = &*SEEDS;
+    entries(data)
+        .map(|(key, value)| {
+            let mut hasher = FoldHasher::with_seed(*seed, shared);
+            hasher.write(key.as_bytes());
+            hash_value(value, &mut hasher);
+            hasher.finish()
+        })
+        // Keys differ, so no two entries' hashes cancel each other out.
+        .fold(0, u64::wrapping_add)
+}
+
+/// What comes next in what is hashed, so that different values make different sequences.
+#[derive(Clone, Copy)]
+enum Tag {
+    Null = 1,
+    Bool,
+    Unsigned,
+    Negative,
+    Decimal,
+    Text,
+    Array,
+    Object,
+}
+
+/// A tag with a number: the value, or how much comes next.
+#[inline]
+fn hash_tag(tag: Tag, number: u64, hasher: &mut FoldHasher<'_>) {
+    hasher.write_u128(u128::from(number) | (tag as u128) << 64);
+}
+
+#[inline]
+fn hash_text(tag: Tag, text: &str, hasher: &mut FoldHasher<'_>) {
+    hash_tag(tag, text.len() as u64, hasher);
+    hasher.write(text.as_bytes());
+}
+
+#[inline(always)]
+#[allow(
+    clippy::inline_always,
+    reason = "most values are small: their calls would cost more than they do"
+)]
+fn hash_value(value: &Value, hasher: &mut FoldHasher<'_>) {
+    match value {
+        Value::Null => hash_tag(Tag::Null, 0, hasher),
+        Value::Bool(bool) => hash_tag(Tag::Bool, u64::from(*bool), hasher),
+        Value::Number(number) => {
+            if let Some(number) = number.as_u64() {
+                hash_tag(Tag::Unsigned, number, hasher);
+            } else if let Some(number) = number.as_i64() {
+                hash_tag(Tag::Negative, number.cast_unsigned(), hasher);
+            } else {
+                // As text: exact, also where serde_json keeps numbers of any precision.
+                hash_text(Tag::Decimal, &number.to_string(), hasher);
             }
         }
+        Value::String(text) => hash_text(Tag::Text, text, hasher),
+        Value::Array(values) => hash_array(values, hasher),
+        Value::Object(object) => hash_object(object, hasher),
     }
-    entries(data.iter().filter(|(key, _)| !KEYS.contains(key)))
+}
+
+#[inline(never)]
+fn hash_array(values: &[Value], hasher: &mut FoldHasher<'_>) {
+    hash_tag(Tag::Array, values.len() as u64, hasher);
+    for value in values {
+        hash_value(value, hasher);
+    }
+}
+
+/// In the order that the object has: nothing changes it but a new value.
+#[inline(never)]
+fn hash_object(object: &Map<String, Value>, hasher: &mut FoldHasher<'_>) {
+    hash_tag(Tag::Object, object.len() as u64, hasher);
+    for (key, value) in object {
+        hasher.write(key.as_bytes()); // The hasher tells lengths apart.
+        hash_value(value, hasher);
+    }
 }
 
 #[cfg(test)]
@@ -397,17 +406,9 @@ mod tests {
         let mut pairs: Vec<_> = (0..50)
             .map(|index| (format!("key{index}"), json!({"x": index, "y": [index]})))
             .collect();
-        let nested = |pairs: &[(String, Value)]| {
-            let object: serde_json::Map<_, _> = pairs.iter().cloned().collect();
-            data(json!({"object": object}))
-        };
-        let (flat, deep) = (
-            fingerprint(&pairs.iter().cloned().collect()),
-            fingerprint(&nested(&pairs)),
-        );
+        let before = fingerprint(&pairs.iter().cloned().collect());
         pairs.reverse();
-        assert_eq!(flat, fingerprint(&pairs.iter().cloned().collect()));
-        assert_eq!(deep, fingerprint(&nested(&pairs)));
+        assert_eq!(before, fingerprint(&pairs.iter().cloned().collect()));
     }
 
     #[test]
@@ -418,13 +419,13 @@ mod tests {
         attach(&mut record, expiry, time::Duration::ZERO);
         assert_eq!(fingerprint(&record), before);
         assert_eq!(stripped(&record), data(json!({"a": 1})));
-        let load = Load::of(&record).unwrap();
-        assert!(load.unchanged && load.expiry == expiry && load.touched.is_none());
+        let loaded = Loaded::of(&record).unwrap();
+        assert!(loaded.is_data(&record) && loaded.expiry == expiry.into() && !loaded.touched);
         record.insert("a".into(), json!(2));
-        assert!(!Load::of(&record).unwrap().unchanged);
+        assert!(!loaded.is_data(&record));
         strip(&mut record);
         assert_eq!(record, data(json!({"a": 2})));
-        assert!(Load::of(&record).is_none());
+        assert_eq!(Loaded::of(&record), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde_json::Value;
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, PrimitiveDateTime};
 
 /// How far ahead of this machine's clock another's stamp may be before it counts as wrong.
 pub(crate) const CLOCK_SKEW: Duration = Duration::minutes(1);
@@ -26,19 +26,70 @@ impl fmt::Display for BadStamp {
     }
 }
 
-/// The stamp's form in a session: integer Unix milliseconds.
-pub(crate) fn to_stamp(at: OffsetDateTime) -> Value {
-    // Every `OffsetDateTime` in milliseconds fits: years ±9999 are ±2.5e14.
-    Value::from(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
+/// Unix time in whole milliseconds, within the years that an [`OffsetDateTime`] can have.
+///
+/// That is the finest that every store keeps, what a session is stamped with, and cheap to calculate with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Millis(i64);
+
+impl Millis {
+    const MIN: i64 = PrimitiveDateTime::MIN.assume_utc().unix_timestamp() * 1000;
+    const MAX: i64 = PrimitiveDateTime::MAX.assume_utc().unix_timestamp() * 1000 + 999;
+
+    pub(crate) fn now() -> Self {
+        OffsetDateTime::now_utc().into()
+    }
+
+    pub(crate) fn new(milliseconds: i64) -> Option<Self> {
+        (Self::MIN..=Self::MAX)
+            .contains(&milliseconds)
+            .then_some(Self(milliseconds))
+    }
+
+    pub(crate) fn saturating_add(self, duration: Duration) -> Self {
+        Self::clamp(self.0.saturating_add(whole_millis(duration)))
+    }
+
+    pub(crate) fn saturating_sub(self, duration: Duration) -> Self {
+        Self::clamp(self.0.saturating_sub(whole_millis(duration)))
+    }
+
+    fn clamp(milliseconds: i64) -> Self {
+        Self(milliseconds.clamp(Self::MIN, Self::MAX))
+    }
 }
 
-/// A time from integer Unix milliseconds, if there is such a time.
-pub(crate) fn from_millis(milliseconds: i64) -> Option<OffsetDateTime> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000).ok()
+/// A duration without its fraction of a millisecond.
+fn whole_millis(duration: Duration) -> i64 {
+    let seconds = duration.whole_seconds().saturating_mul(1000);
+    seconds.saturating_add(duration.subsec_milliseconds().into())
+}
+
+/// Cuts what is finer.
+impl From<OffsetDateTime> for Millis {
+    fn from(time: OffsetDateTime) -> Self {
+        Self::clamp(time.unix_timestamp() * 1000 + i64::from(time.millisecond()))
+    }
+}
+
+impl From<Millis> for OffsetDateTime {
+    fn from(Millis(milliseconds): Millis) -> Self {
+        let nanosecond = milliseconds.rem_euclid(1000).cast_unsigned() * 1_000_000;
+        Self::from_unix_timestamp(milliseconds.div_euclid(1000))
+            .and_then(|time| time.replace_nanosecond(u32::try_from(nanosecond).unwrap_or_default()))
+            .expect("milliseconds are kept within the range")
+    }
+}
+
+/// The stamp's form in a session: an integer.
+impl From<Millis> for Value {
+    fn from(Millis(milliseconds): Millis) -> Self {
+        milliseconds.into()
+    }
 }
 
 /// Reads a stamp as seen at `now`. Anything else than a sensible time is a mistake that the next refresh repairs.
-pub(crate) fn from_stamp(stamp: &Value, now: OffsetDateTime) -> Result<OffsetDateTime, BadStamp> {
+pub(crate) fn from_stamp(stamp: &Value, now: Millis) -> Result<Millis, BadStamp> {
     let milliseconds = match stamp {
         Value::Number(number) if number.is_i64() || number.is_u64() => number
             .as_i64()
@@ -46,7 +97,7 @@ pub(crate) fn from_stamp(stamp: &Value, now: OffsetDateTime) -> Result<OffsetDat
             .ok_or(BadStamp::OutOfRange)?,
         _ => return Err(BadStamp::NotAnInteger),
     };
-    let at = from_millis(milliseconds).ok_or(BadStamp::OutOfRange)?;
+    let at = Millis::new(milliseconds).ok_or(BadStamp::OutOfRange)?;
     if at > now.saturating_add(CLOCK_SKEW) {
         return Err(BadStamp::InTheFuture);
     }
@@ -54,38 +105,29 @@ pub(crate) fn from_stamp(stamp: &Value, now: OffsetDateTime) -> Result<OffsetDat
 }
 
 /// Whether a session refreshed at `last` is due at `now`. One never refreshed is due.
-pub(crate) fn is_due(
-    last: Option<OffsetDateTime>,
-    now: OffsetDateTime,
-    interval: Duration,
-) -> bool {
-    last.is_none_or(|last| now - last >= interval)
-}
-
-/// Cut to whole milliseconds, the finest that every store keeps: what is compared with a stored time must not be finer.
-pub(crate) fn whole_millis(time: OffsetDateTime) -> OffsetDateTime {
-    time.replace_millisecond(time.millisecond()).unwrap_or(time)
+pub(crate) fn is_due(last: Option<Millis>, now: Millis, interval: Duration) -> bool {
+    last.is_none_or(|last| now.0.saturating_sub(last.0) >= whole_millis(interval))
 }
 
 /// What a refresh at one moment would do to a session whose true expiry is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extension {
     /// When the session would end.
-    pub(crate) expiry: OffsetDateTime,
+    pub(crate) expiry: Millis,
     /// It is due if it ends by then: the refresh gains at least an interval.
-    pub(crate) due_before: OffsetDateTime,
+    pub(crate) due_before: Millis,
 }
 
 impl Extension {
-    pub(crate) fn at(now: OffsetDateTime, lifetime: Duration, interval: Duration) -> Self {
-        let expiry = whole_millis(now.saturating_add(lifetime));
+    pub(crate) fn at(now: Millis, lifetime: Duration, interval: Duration) -> Self {
+        let expiry = now.saturating_add(lifetime);
         Self {
             expiry,
             due_before: expiry.saturating_sub(interval),
         }
     }
 
-    pub(crate) fn is_due(&self, expires_at: OffsetDateTime) -> bool {
+    pub(crate) fn is_due(&self, expires_at: Millis) -> bool {
         expires_at <= self.due_before
     }
 }
@@ -140,7 +182,11 @@ mod tests {
     }
 
     fn due(stamp: &Value, now: OffsetDateTime, interval: Duration) -> bool {
-        is_due(from_stamp(stamp, now).ok(), now, interval)
+        is_due(from_stamp(stamp, now.into()).ok(), now.into(), interval)
+    }
+
+    fn to_stamp(at: OffsetDateTime) -> Value {
+        Millis::from(at).into()
     }
 
     proptest! {
@@ -154,7 +200,7 @@ mod tests {
 
         #[test]
         fn a_stamp_is_read_as_it_was_written(now in now()) {
-            prop_assert_eq!(from_stamp(&to_stamp(now), now), Ok(now));
+            prop_assert_eq!(from_stamp(&to_stamp(now), now.into()).map(OffsetDateTime::from), Ok(now));
         }
 
         #[test]
@@ -180,7 +226,7 @@ mod tests {
         fn a_clock_that_jumps_heals_itself(now in now(), interval in interval()) {
             // Stamped while the clock was a year ahead: due at once when it is right again, and then as usual.
             let ahead = to_stamp(now + Duration::days(365));
-            prop_assert_eq!(from_stamp(&ahead, now), Err(BadStamp::InTheFuture));
+            prop_assert_eq!(from_stamp(&ahead, now.into()), Err(BadStamp::InTheFuture));
             prop_assert!(due(&ahead, now, interval));
             prop_assert!(!due(&to_stamp(now), now, interval));
             // Stamped while it was a year behind: due after the jump, if a year is an interval.
@@ -193,25 +239,43 @@ mod tests {
         #[test]
         fn an_extension_never_shortens(now in now(), left in -1_000_000_000..100_000_000_000_i64, lifetime in interval(), interval in interval()) {
             let expires_at = now + Duration::milliseconds(left);
-            let extension = Extension::at(now, lifetime, interval);
-            if extension.is_due(expires_at) {
-                prop_assert!(extension.expiry - expires_at >= interval);
-            } else {
-                prop_assert!(extension.expiry - expires_at < interval);
-            }
+            let extension = Extension::at(now.into(), lifetime, interval);
+            let gained = OffsetDateTime::from(extension.expiry) - expires_at;
+            prop_assert_eq!(extension.is_due(expires_at.into()), gained >= interval);
         }
 
         #[test]
         fn an_extended_session_is_due_one_interval_later(now in now(), lifetime in interval(), interval in interval()) {
-            let expires_at = Extension::at(now, lifetime, interval).expiry;
-            prop_assert!(!Extension::at(now + interval - Duration::milliseconds(1), lifetime, interval).is_due(expires_at));
-            prop_assert!(Extension::at(now + interval, lifetime, interval).is_due(expires_at));
+            let at = |time: OffsetDateTime| Extension::at(time.into(), lifetime, interval);
+            let expires_at = at(now).expiry;
+            prop_assert!(!at(now + interval - Duration::milliseconds(1)).is_due(expires_at));
+            prop_assert!(at(now + interval).is_due(expires_at));
         }
 
         #[test]
         fn no_extension_panics(now in instant(), seconds in any::<i64>(), lifetime in any::<i64>()) {
-            Extension::at(now, Duration::seconds(lifetime), Duration::seconds(seconds)).is_due(now);
+            Extension::at(now.into(), Duration::seconds(lifetime), Duration::seconds(seconds)).is_due(now.into());
         }
+    }
+
+    #[test]
+    fn milliseconds_hold_every_time() {
+        for time in [
+            PrimitiveDateTime::MIN.assume_utc(),
+            datetime!(1969-12-31 23:59:59.999 UTC),
+            OffsetDateTime::UNIX_EPOCH,
+            NOW,
+        ] {
+            assert_eq!(OffsetDateTime::from(Millis::from(time)), time);
+        }
+        let end = Millis::from(PrimitiveDateTime::MAX.assume_utc());
+        assert_eq!(end.saturating_add(Duration::MAX), end);
+        assert_eq!(
+            OffsetDateTime::from(end),
+            datetime!(9999-12-31 23:59:59.999 UTC)
+        );
+        assert_eq!(Millis::new(Millis::MAX + 1), None);
+        assert_eq!(Millis::new(Millis::MIN - 1), None);
     }
 
     #[test]
@@ -231,26 +295,27 @@ mod tests {
                 BadStamp::InTheFuture,
             ),
         ] {
-            assert_eq!(from_stamp(&stamp, NOW), Err(why), "{stamp}");
+            assert_eq!(from_stamp(&stamp, NOW.into()), Err(why), "{stamp}");
         }
-        assert!(is_due(None, NOW, Duration::MAX));
+        assert!(is_due(None, NOW.into(), Duration::MAX));
     }
 
     #[test]
     fn a_minute_of_clock_skew_is_no_mistake() {
         let ahead = NOW + CLOCK_SKEW;
-        assert_eq!(from_stamp(&to_stamp(ahead), NOW), Ok(ahead));
-        assert!(!is_due(Some(ahead), NOW, Duration::milliseconds(1)));
+        assert_eq!(from_stamp(&to_stamp(ahead), NOW.into()), Ok(ahead.into()));
+        assert!(!due(&to_stamp(ahead), NOW, Duration::milliseconds(1)));
     }
 
     #[test]
     fn due_exactly_at_the_interval() {
         let interval = Duration::hours(24);
-        assert!(!is_due(
-            Some(NOW),
+        let stamp = to_stamp(NOW);
+        assert!(!due(
+            &stamp,
             NOW + interval - Duration::nanoseconds(1),
             interval
         ));
-        assert!(is_due(Some(NOW), NOW + interval, interval));
+        assert!(due(&stamp, NOW + interval, interval));
     }
 }

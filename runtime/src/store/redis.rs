@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 
 use super::release::{Record, RecordRef, Records, Release, StoreError};
 use super::{SessionId, Touch, Touched};
+use crate::schedule::Millis;
 
 /// Redis 7 or later, or Valkey, with tower-sessions-redis-store's keys and records: an application can change to it and
 /// back, and nobody is logged out. A store of both releases of tower-sessions.
@@ -160,11 +161,8 @@ impl<C: Client, R: Release> Records<R> for RedisStore<C> {
         let mut record: Record =
             rmp_serde::from_slice(&data).map_err(|error| StoreError::Decode(error.to_string()))?;
         // A key without expiry keeps the record's own.
-        if let Some(expiry) = u64::try_from(expiry)
-            .ok()
-            .and_then(|_| crate::schedule::from_millis(expiry))
-        {
-            record.expiry_date = expiry;
+        if let Some(expiry) = Millis::new(expiry).filter(|_| expiry >= 0) {
+            record.expiry_date = expiry.into();
         }
         Ok(Some(record))
     }

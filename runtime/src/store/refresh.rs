@@ -17,8 +17,8 @@ use super::{
 use crate::{
     TARGET,
     metrics::Touching,
-    record::{self, Load},
-    schedule::whole_millis,
+    record::{self, Loaded},
+    schedule::Millis,
 };
 
 /// Wraps the application's session store, so that a refresh moves a session's expiry and nothing else.
@@ -104,13 +104,15 @@ impl<S> RefreshStore<S> {
     }
 
     /// Whether a record has ended by the injected clock. By the real time, the store itself knows.
-    fn has_ended(&self, expiry: OffsetDateTime) -> bool {
-        self.clock.as_ref().is_some_and(|clock| expiry <= clock())
+    fn has_ended(&self, expiry: Millis) -> bool {
+        self.clock
+            .as_ref()
+            .is_some_and(|clock| expiry <= clock().into())
     }
 
     /// The expiry to write for a record that the session has dated by the real time.
-    fn expiry(&self, dated: OffsetDateTime) -> OffsetDateTime {
-        whole_millis(dated.saturating_add(self.clock_ahead()))
+    fn expiry(&self, dated: OffsetDateTime) -> Millis {
+        Millis::from(dated).saturating_add(self.clock_ahead())
     }
 
     /// How far the injected clock is ahead, to a millisecond: asking two clocks takes a moment, too.
@@ -167,16 +169,13 @@ impl<S: Touch> RefreshStore<S> {
     }
 
     /// A save of unchanged data that no refresh asked for: `always_save`, `set_expiry`, or a change undone.
-    async fn save_unchanged(&self, id: SessionId, expiry: OffsetDateTime, load: Load) {
+    async fn save_unchanged(&self, id: SessionId, expiry: Millis, loaded: Loaded) {
         // The layer saves once more after a refresh, to send the cookie: its expiry is that of the touch, a moment later.
-        if load
-            .touched
-            .is_some_and(|touched| expiry.saturating_sub(time::Duration::MINUTE) <= touched)
-        {
+        if loaded.touched && expiry.saturating_sub(time::Duration::MINUTE) <= loaded.expiry {
             return;
         }
         // A page that has not asked for a refresh does not fail for one either.
-        let _logged = self.touch(id, expiry, expiry).await;
+        let _logged = self.touch(id, expiry.into(), expiry.into()).await;
     }
 }
 
@@ -188,16 +187,16 @@ impl<S: Touch + AnyStore<R>, R: 'static> Records<R> for RefreshStore<S> {
             return Err(StoreError::Backend("a refresh creates no session".into()));
         }
         record::strip(&mut record.data);
-        record.expiry_date = self.expiry(record.expiry_date);
+        record.expiry_date = self.expiry(record.expiry_date).into();
         self.store.create(record).await
     }
 
     async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
-        let load = Load::of(record.data);
+        let loaded = Loaded::of(record.data);
         if let Some(commit) = Commit::current() {
-            match load {
-                Some(load) if self.has_ended(load.expiry) => commit.finish(Ok(Touched::Gone)),
-                Some(load) if load.unchanged => {
+            match loaded {
+                Some(loaded) if self.has_ended(loaded.expiry) => commit.finish(Ok(Touched::Gone)),
+                Some(loaded) if commit.unmodified || loaded.is_data(record.data) => {
                     commit.finish(
                         self.touch(record.id, commit.due_before, commit.expiry)
                             .await,
@@ -210,20 +209,20 @@ impl<S: Touch + AnyStore<R>, R: 'static> Records<R> for RefreshStore<S> {
             return Ok(());
         }
         let expiry = self.expiry(record.expiry_date);
-        match load {
-            Some(load) if load.unchanged && load.never_rewritten() => {
-                self.save_unchanged(record.id, expiry, load).await;
+        match loaded {
+            Some(loaded) if loaded.is_data(record.data) && loaded.never_rewritten() => {
+                self.save_unchanged(record.id, expiry, loaded).await;
                 Ok(())
             }
-            load => {
-                if let Some(load) = load {
-                    load.rewritten();
+            loaded => {
+                if let Some(loaded) = loaded {
+                    loaded.rewritten();
                 }
                 self.store
                     .save(Record {
                         id: record.id,
                         data: record::stripped(record.data),
-                        expiry_date: expiry,
+                        expiry_date: expiry.into(),
                     })
                     .await
             }
@@ -234,7 +233,7 @@ impl<S: Touch + AnyStore<R>, R: 'static> Records<R> for RefreshStore<S> {
         let Some(mut record) = self.store.load(id).await? else {
             return Ok(None);
         };
-        if self.has_ended(record.expiry_date) {
+        if self.has_ended(record.expiry_date.into()) {
             return Ok(None);
         }
         record::attach(&mut record.data, record.expiry_date, self.clock_ahead());
@@ -262,6 +261,8 @@ pub(crate) struct TouchFailed;
 /// A refresh on its way through `Session::save`, which knows nothing of it, to the store and back.
 #[derive(Clone)]
 pub(crate) struct Commit {
+    /// Whether the session is known to be as it was loaded.
+    unmodified: bool,
     due_before: OffsetDateTime,
     expiry: OffsetDateTime,
     result: Arc<Mutex<Option<Result<Touched, TouchFailed>>>>,
@@ -272,8 +273,13 @@ tokio::task_local! {
 }
 
 impl Commit {
-    pub(crate) fn new(due_before: OffsetDateTime, expiry: OffsetDateTime) -> Self {
+    pub(crate) fn new(
+        unmodified: bool,
+        due_before: OffsetDateTime,
+        expiry: OffsetDateTime,
+    ) -> Self {
         Self {
+            unmodified,
             due_before,
             expiry,
             result: Arc::default(),

@@ -280,7 +280,7 @@ macro_rules! stores_of {
                 type Store = Serialized<Self, $release>;
 
                 fn into_touch(self) -> Self::Store {
-                    Serialized::new(self)
+                    Serialized::new_reading(self)
                 }
             }
         };

@@ -33,6 +33,8 @@ use super::{AnyStore, SessionId, Touch, Touched, V0_14};
 pub struct Serialized<S, R = V0_14> {
     store: Arc<S>,
     locks: Arc<[Arc<Mutex<()>>]>,
+    /// Whether a load may write, as a cache's does, and so has to take its turn.
+    loads_write: bool,
     release: PhantomData<fn() -> R>,
 }
 
@@ -45,7 +47,17 @@ impl<S: AnyStore<R>, R> Serialized<S, R> {
         Self {
             store: Arc::new(store),
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
+            loads_write: true,
             release: PhantomData,
+        }
+    }
+
+    /// Wraps a store that is known to write nothing when it loads.
+    #[cfg(feature = "memory-store")]
+    pub(crate) fn new_reading(store: S) -> Self {
+        Self {
+            loads_write: false,
+            ..Self::new(store)
         }
     }
 }
@@ -100,8 +112,10 @@ impl<S: AnyStore<R>, R: 'static> Records<R> for Serialized<S, R> {
         self.in_turn(id, save).await
     }
 
-    /// Takes its turn, too: a cache writes when it loads.
     async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
+        if !self.loads_write {
+            return self.store.load(id).await;
+        }
         self.in_turn(id, |store| async move { store.load(id).await })
             .await
     }
@@ -139,6 +153,7 @@ impl<S, R> Clone for Serialized<S, R> {
         Self {
             store: Arc::clone(&self.store),
             locks: Arc::clone(&self.locks),
+            loads_write: self.loads_write,
             release: PhantomData,
         }
     }

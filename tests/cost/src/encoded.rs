@@ -1,0 +1,96 @@
+//! A store that keeps what stores behind a server keep: bytes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::BoxError;
+use session_refresh::store::{SessionId, Touch, Touched};
+use time::OffsetDateTime;
+use tower_sessions::{
+    SessionStore,
+    session::{Id, Record},
+    session_store::{Error, Result},
+};
+
+/// Sessions in `rmp-serde`'s form with their expiry beside it, as the Redis and SQLx stores have them, without the way there.
+///
+/// So that the instructions of a request can be counted with what encoding and decoding cost, and nothing else.
+#[derive(Clone, Debug, Default)]
+pub struct EncodedStore(Arc<Mutex<HashMap<i128, Kept>>>);
+
+#[derive(Clone, Debug)]
+struct Kept {
+    bytes: Vec<u8>,
+    expiry: OffsetDateTime,
+}
+
+impl EncodedStore {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i128, Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait::async_trait]
+impl SessionStore for EncodedStore {
+    async fn create(&self, record: &mut Record) -> Result<()> {
+        let kept = encode(record)?;
+        self.lock().insert(record.id.0, kept);
+        Ok(())
+    }
+
+    async fn save(&self, record: &Record) -> Result<()> {
+        let encoded = encode(record)?;
+        if let Some(kept) = self.lock().get_mut(&record.id.0) {
+            *kept = encoded;
+        }
+        Ok(())
+    }
+
+    async fn load(&self, id: &Id) -> Result<Option<Record>> {
+        let now = OffsetDateTime::now_utc();
+        // A copy, as it comes out of a socket.
+        let found = self.lock().get(&id.0).cloned();
+        let Some(kept) = found.filter(|kept| kept.expiry > now) else {
+            return Ok(None);
+        };
+        let mut record: Record =
+            rmp_serde::from_slice(&kept.bytes).map_err(|error| Error::Decode(error.to_string()))?;
+        record.expiry_date = kept.expiry;
+        Ok(Some(record))
+    }
+
+    async fn delete(&self, id: &Id) -> Result<()> {
+        self.lock().remove(&id.0);
+        Ok(())
+    }
+}
+
+impl Touch for EncodedStore {
+    async fn touch(
+        &self,
+        id: SessionId,
+        due_before: OffsetDateTime,
+        expiry: OffsetDateTime,
+    ) -> std::result::Result<Touched, BoxError> {
+        let now = OffsetDateTime::now_utc();
+        let mut sessions = self.lock();
+        Ok(match sessions.get_mut(&id.0) {
+            Some(kept) if kept.expiry <= now => Touched::Gone,
+            Some(kept) if kept.expiry > due_before || kept.expiry >= expiry => Touched::NotDue,
+            Some(kept) => {
+                kept.expiry = expiry;
+                Touched::Done
+            }
+            None => Touched::Gone,
+        })
+    }
+}
+
+fn encode(record: &Record) -> Result<Kept> {
+    Ok(Kept {
+        bytes: rmp_serde::to_vec(record).map_err(|error| Error::Encode(error.to_string()))?,
+        expiry: record.expiry_date,
+    })
+}

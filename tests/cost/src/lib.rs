@@ -1,0 +1,10 @@
+//! The same page in every way to keep a session alive, for whoever measures.
+
+pub mod accounts;
+mod encoded;
+mod pages;
+mod record;
+
+pub use encoded::EncodedStore;
+pub use pages::{COOKIE, INTERVAL, LIFETIME, Way, pages};
+pub use record::{data, record};

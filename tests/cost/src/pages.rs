@@ -1,0 +1,107 @@
+//! One page, in every way to keep the session alive.
+
+use axum::{Router, routing::get};
+use axum_login::{AuthManagerLayerBuilder, AuthSession};
+use session_refresh::{RefreshInfo, session_refresh};
+use time::{Duration, OffsetDateTime};
+use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
+
+use crate::accounts::Accounts;
+
+/// The name of the session's cookie.
+pub const COOKIE: &str = "id";
+/// How long a session lives after its last write.
+pub const LIFETIME: Duration = Duration::weeks(2);
+/// How often it is refreshed at most.
+pub const INTERVAL: Duration = Duration::hours(24);
+
+/// How the page keeps its session alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Not at all: what everything else is measured against.
+    Floor,
+    /// A stamp in the session, as applications write it today.
+    ByHand,
+    /// tower-sessions' `always_save`.
+    AlwaysSave,
+    /// The attribute. Which way it refreshes is the store's.
+    Attribute,
+    /// The attribute, and the handler takes a `RefreshInfo`.
+    Told,
+    /// Not at all, with axum-login.
+    LoginFloor,
+    /// The attribute with axum-login.
+    Login,
+}
+
+/// The page at `/`, and a sign of life at `/alive` that has no session.
+pub fn pages<S: SessionStore + Clone>(way: Way, store: S) -> Router {
+    let sessions = SessionManagerLayer::new(store)
+        .with_expiry(Expiry::OnInactivity(LIFETIME))
+        .with_always_save(way == Way::AlwaysSave);
+    let page = match way {
+        Way::Floor | Way::AlwaysSave => get(floor),
+        Way::ByHand => get(by_hand),
+        Way::Attribute => get(attribute),
+        Way::Told => get(told),
+        Way::LoginFloor => get(login_floor),
+        Way::Login => get(login),
+    };
+    let router = Router::new().route("/", page);
+    let router = if matches!(way, Way::LoginFloor | Way::Login) {
+        router.layer(AuthManagerLayerBuilder::new(Accounts, sessions).build())
+    } else {
+        router.layer(sessions)
+    };
+    router.route("/alive", get(async || ()))
+}
+
+/// What every page does: it reads one key.
+async fn read(session: Session) -> String {
+    session
+        .get("name")
+        .await
+        .expect("the session is loaded")
+        .unwrap_or_default()
+}
+
+async fn floor(session: Session) -> String {
+    read(session).await
+}
+
+async fn by_hand(session: Session) -> String {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let last: Option<i64> = session
+        .get("refreshed_at")
+        .await
+        .expect("the session is loaded");
+    if last.is_none_or(|last| now - last >= INTERVAL.whole_seconds()) {
+        session
+            .insert("refreshed_at", now)
+            .await
+            .expect("the session is loaded");
+    }
+    read(session).await
+}
+
+#[session_refresh(interval = "24h")]
+async fn attribute(session: Session) -> String {
+    read(session).await
+}
+
+#[session_refresh(interval = "24h")]
+async fn told(refresh: RefreshInfo, session: Session) -> String {
+    std::hint::black_box(refresh);
+    read(session).await
+}
+
+async fn login_floor(auth: AuthSession<Accounts>, session: Session) -> String {
+    std::hint::black_box(auth);
+    read(session).await
+}
+
+#[session_refresh(interval = "24h", user = AuthSession<Accounts>, skip_staff)]
+async fn login(auth: AuthSession<Accounts>, session: Session) -> String {
+    std::hint::black_box(auth);
+    read(session).await
+}
