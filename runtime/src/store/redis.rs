@@ -4,6 +4,7 @@ use std::{fmt, sync::LazyLock};
 
 use axum::BoxError;
 use fred::{
+    clients::{Pipeline, Pool},
     interfaces::{KeysInterface, LuaInterface},
     types::{Expiration, FromValue, MultipleValues, SetOptions, scripts::Script},
 };
@@ -33,15 +34,6 @@ pub struct RedisStore<C> {
     client: C,
     prefix: String,
 }
-
-/// The record and its expiry, or nothing.
-static LOAD: LazyLock<Script> = LazyLock::new(|| {
-    Script::from_lua(
-        "local record = redis.call('GET', KEYS[1]) \
-         if not record then return false end \
-         return {record, redis.call('PEXPIRETIME', KEYS[1])}",
-    )
-});
 
 /// ARGV: due before, expiry. Answers 1 for done, 0 for not due and -2, as Redis does, for gone. A key that never
 /// expires is never due.
@@ -76,9 +68,27 @@ impl<C> RedisStore<C> {
 }
 
 /// A client of fred, or a pool of them.
-pub trait Client: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static {}
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a client of fred 10",
+    note = "`RedisStore` takes a `fred::clients::Client` or a `fred::clients::Pool`"
+)]
+pub trait Client: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static {
+    /// Sends what is asked of it over one connection, together.
+    #[doc(hidden)]
+    fn pipeline(&self) -> Pipeline<fred::clients::Client>;
+}
 
-impl<C: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static> Client for C {}
+impl Client for fred::clients::Client {
+    fn pipeline(&self) -> Pipeline<Self> {
+        self.pipeline()
+    }
+}
+
+impl Client for Pool {
+    fn pipeline(&self) -> Pipeline<fred::clients::Client> {
+        self.next().pipeline()
+    }
+}
 
 impl<C: Client> RedisStore<C> {
     /// Answers whether the condition held.
@@ -99,6 +109,15 @@ impl<C: Client> RedisStore<C> {
             .await
             .map_err(backend)?;
         Ok(set.is_some())
+    }
+
+    /// The record and its expiry. Another client may come in between: then the expiry is the later one's, as it would be
+    /// for a record that was read a moment before.
+    async fn read(&self, key: String) -> Result<(Option<Vec<u8>>, i64), fred::error::Error> {
+        let pipeline = self.client.pipeline();
+        let () = pipeline.get(key.as_str()).await?;
+        let () = pipeline.pexpire_time(key).await?;
+        pipeline.all().await
     }
 
     async fn run<R, V>(&self, script: &Script, id: SessionId, arguments: V) -> Result<R, StoreError>
@@ -124,6 +143,9 @@ impl<C: Client> RedisStore<C> {
         }
     }
 }
+
+/// What Redis says of a key that is not there.
+const GONE: i64 = -2;
 
 fn millis(time: OffsetDateTime) -> i64 {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
@@ -154,8 +176,8 @@ impl<C: Client, R: Release> Records<R> for RedisStore<C> {
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
-        let found: Option<(Vec<u8>, i64)> = self.run(&LOAD, id, ()).await?;
-        let Some((data, expiry)) = found else {
+        let (data, expiry) = self.read(self.key(id)).await.map_err(backend)?;
+        let Some(data) = data.filter(|_| expiry != GONE) else {
             return Ok(None);
         };
         let mut record: Record =
