@@ -1,12 +1,12 @@
 //! One page, in every way to keep the session alive.
 
-use axum::{Router, routing::get};
+use axum::{Router, extract::Path, routing::get};
 use axum_login::{AuthManagerLayerBuilder, AuthSession};
 use session_refresh::{RefreshInfo, session_refresh};
 use time::{Duration, OffsetDateTime};
 use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
 
-use crate::accounts::Accounts;
+use crate::{accounts::Accounts, data};
 
 /// The name of the session's cookie.
 pub const COOKIE: &str = "id";
@@ -34,7 +34,7 @@ pub enum Way {
     Login,
 }
 
-/// The page at `/`, and a sign of life at `/alive` that has no session.
+/// The page at `/`, `/start/{bytes}` that begins a session of that size, and a sign of life at `/alive` that has none.
 pub fn pages<S: SessionStore + Clone>(way: Way, store: S) -> Router {
     let sessions = SessionManagerLayer::new(store)
         .with_expiry(Expiry::OnInactivity(LIFETIME))
@@ -47,13 +47,33 @@ pub fn pages<S: SessionStore + Clone>(way: Way, store: S) -> Router {
         Way::LoginFloor => get(login_floor),
         Way::Login => get(login),
     };
-    let router = Router::new().route("/", page);
+    let router = Router::new()
+        .route("/", page)
+        .route("/start/{bytes}", get(start));
     let router = if matches!(way, Way::LoginFloor | Way::Login) {
         router.layer(AuthManagerLayerBuilder::new(Accounts, sessions).build())
     } else {
         router.layer(sessions)
     };
     router.route("/alive", get(async || ()))
+}
+
+/// A session that was refreshed just now, however that is remembered.
+async fn start(Path(bytes): Path<usize>, session: Session) {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let stamps = [
+        ("refreshed_at".to_owned(), now.into()),
+        (
+            "session_refresh.refreshed_at".to_owned(),
+            (now * 1000).into(),
+        ),
+    ];
+    for (key, value) in data(bytes).into_iter().chain(stamps) {
+        session
+            .insert_value(&key, value)
+            .await
+            .expect("a new session has no record to load");
+    }
 }
 
 /// What every page does: it reads one key.

@@ -1,0 +1,17 @@
+//! What the servers and whoever loads them agree on.
+
+/// The ways to keep a session alive, as they are named in commands and results.
+pub const WAYS: [&str; 4] = ["floor", "by-hand", "always-save", "session-refresh"];
+/// The peers, which are compared on Redis.
+pub const PEERS: [&str; 2] = ["actix-session", "axum_session"];
+/// The stores.
+pub const STORES: [&str; 3] = ["redis", "postgres", "sqlite"];
+
+/// The URL of a server that a store needs.
+///
+/// # Panics
+/// If the environment does not say.
+#[must_use]
+pub fn url(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} says where the server is"))
+}
