@@ -26,7 +26,7 @@ use crate::{
 /// With it, a refresh can't overwrite what another request has written, can't bring a session back that has ended, and
 /// writes the same few bytes whatever the session holds; and however many requests race, one of them refreshes.
 /// Annotated handlers notice by themselves. It must be the outermost store, since what it adds to a loaded record is
-/// for this request alone.
+/// for this request alone. A touch has a time limit, so it needs tokio's timers, which `#[tokio::main]` enables.
 ///
 /// ```
 /// # #[cfg(feature = "memory-store")] {
