@@ -1,0 +1,165 @@
+//! 1 to 256 requests at once on one due session, per store, into `results/contention.tsv`: `contend [ROUNDS]`.
+
+use std::{fmt::Write as _, fs, net::Ipv4Addr, process::Stdio, sync::Arc, time::Instant};
+
+use session_refresh_load::{STORES, url};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::Command,
+    sync::Barrier,
+};
+
+const PORT: u16 = 4200;
+
+#[tokio::main]
+async fn main() {
+    let rounds = std::env::args()
+        .nth(1)
+        .map_or(25, |text| text.parse().expect("a number"));
+    let mut lines = String::from(
+        "store\trequests\trounds\twrites_per_round\trequests_per_second\tp50_us\tp99_us\n",
+    );
+    for store in STORES {
+        contend(store, rounds, &mut lines).await;
+    }
+    let results = concat!(env!("CARGO_MANIFEST_DIR"), "/results/contention.tsv");
+    fs::write(results, lines).expect("the results can be written");
+}
+
+async fn contend(store: &str, rounds: u32, lines: &mut String) {
+    let file = std::env::temp_dir().join(format!("contend-{}.sqlite3", std::process::id()));
+    let beside = std::env::current_exe().expect("this program has a path");
+    let mut server = Command::new(beside.with_file_name("serve"))
+        .args(["session-refresh", store, &PORT.to_string()])
+        .arg(&file)
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the server has been built: `cargo build --release`");
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))
+        .await
+        .is_err()
+    {
+        tokio::task::yield_now().await;
+    }
+    let started = request(&mut connect().await, "/start/1000", "").await;
+    let cookie = started
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: ")?.split(';').next())
+        .expect("a session begins with a cookie")
+        .to_owned();
+    for requests in (0..9).map(|power| 1_usize << power) {
+        let (mut writes, mut latencies, mut seconds) = (0, Vec::new(), 0.0);
+        for _ in 0..rounds {
+            age(store, &cookie, &file.to_string_lossy()).await;
+            let barrier = Arc::new(Barrier::new(requests + 1));
+            let tasks: Vec<_> = (0..requests)
+                .map(|_| {
+                    let (barrier, cookie) = (Arc::clone(&barrier), cookie.clone());
+                    tokio::spawn(async move {
+                        let mut stream = connect().await;
+                        barrier.wait().await;
+                        let begin = Instant::now();
+                        let response = request(&mut stream, "/", &cookie).await;
+                        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+                        // The cookie goes out with a write, and only then.
+                        (begin.elapsed(), response.contains("set-cookie"))
+                    })
+                })
+                .collect();
+            barrier.wait().await;
+            let begin = Instant::now();
+            for task in tasks {
+                let (latency, wrote) = task.await.expect("a request is answered");
+                latencies.push(latency);
+                writes += u32::from(wrote);
+            }
+            seconds += begin.elapsed().as_secs_f64();
+        }
+        latencies.sort_unstable();
+        let percentile = |part: usize| latencies[(latencies.len() - 1) * part / 100].as_micros();
+        let line = format!(
+            "{store}\t{requests}\t{rounds}\t{}\t{:.0}\t{}\t{}",
+            f64::from(writes) / f64::from(rounds),
+            latencies.len() as f64 / seconds,
+            percentile(50),
+            percentile(99),
+        );
+        println!("{line}");
+        let _ = writeln!(lines, "{line}");
+    }
+    server.kill().await.expect("the server has run until now");
+    let _ = fs::remove_file(file);
+}
+
+async fn connect() -> TcpStream {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))
+        .await
+        .expect("the server listens")
+}
+
+async fn request(stream: &mut TcpStream, path: &str, cookie: &str) -> String {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+    );
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("the server reads");
+    let mut response = String::new();
+    stream
+        .read_to_string(&mut response)
+        .await
+        .expect("the server answers");
+    response
+}
+
+/// Makes the session as old as if it had been refreshed 25 hours ago.
+async fn age(store: &str, cookie: &str, file: &str) {
+    let id = cookie.split_once('=').expect("a cookie has a value").1;
+    match store {
+        "redis" => {
+            let client = redis::Client::open(url("REDIS_URL")).expect("it is a URL");
+            let mut connection = client
+                .get_multiplexed_async_connection()
+                .await
+                .expect("Redis answers");
+            let aged: i32 = redis::cmd("EXPIRE")
+                .arg(id)
+                .arg((14 * 24 - 25) * 3600)
+                .query_async(&mut connection)
+                .await
+                .expect("Redis answers");
+            assert_eq!(aged, 1, "the session is there");
+        }
+        "postgres" => {
+            let pool = sqlx::PgPool::connect(&url("POSTGRES_URL"))
+                .await
+                .expect("PostgreSQL answers");
+            let aged = sqlx::query(
+                "update tower_sessions.session set expiry_date = now() + interval '14 days' - interval '25 hours' \
+                 where id = $1",
+            )
+            .bind(id)
+            .execute(&pool)
+            .await
+            .expect("PostgreSQL answers");
+            assert_eq!(aged.rows_affected(), 1, "the session is there");
+        }
+        _ => {
+            let pool = sqlx::SqlitePool::connect(file)
+                .await
+                .expect("the file is there");
+            let aged = sqlx::query(
+                "update tower_sessions set expiry_date = \
+                     strftime('%Y-%m-%d %H:%M:%f', 'now', '14 days', '-25 hours') || '+00:00' where id = ?",
+            )
+            .bind(id)
+            .execute(&pool)
+            .await
+            .expect("the file can be written");
+            assert_eq!(aged.rows_affected(), 1, "the session is there");
+        }
+    }
+}
