@@ -82,11 +82,15 @@ fn cpu() {
         .margin(10)
         .x_label_area_size(24)
         .y_label_area_size(48)
-        .build_cartesian_2d(0.0..STORES.len() as f64, 0.0..highest * 1.3)
+        .build_cartesian_2d(
+            0.0..STORES.len() as f64 + 0.6, // Room for the legend.
+            0.0..highest * 1.3,
+        )
         .expect("a picture can be drawn");
     chart
         .configure_mesh()
         .disable_x_mesh()
+        .max_light_lines(0)
         .x_labels(0)
         .draw()
         .expect("a picture can be drawn");
@@ -143,6 +147,7 @@ fn contention() {
         .expect("a picture can be drawn");
     chart
         .configure_mesh()
+        .max_light_lines(0)
         .x_desc("requests at once")
         .x_label_formatter(&|requests| format!("{requests:.0}"))
         .draw()
