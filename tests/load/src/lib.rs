@@ -1,5 +1,7 @@
 //! What the servers and whoever loads them agree on.
 
+pub mod measure;
+
 /// The ways to keep a session alive, as they are named in commands and results.
 pub const WAYS: [&str; 4] = ["floor", "by-hand", "always-save", "session-refresh"];
 /// The peers, which are compared on Redis.
