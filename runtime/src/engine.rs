@@ -25,7 +25,7 @@ use crate::{
     record::{self, Loaded},
     schedule::{self, BadStamp, Extension, Millis},
     session::{self, Lifetime, Session, SessionError},
-    store::{self, Commit, Touched},
+    store::{self, Commit, Committed},
     user::{Identity, SessionUser as _, UserSource},
 };
 
@@ -360,8 +360,8 @@ impl Refresh {
         if history.is_cleared_since(self.last) {
             return Ok(gone);
         }
-        if let Last::Extended(loaded) = history.last {
-            return self.touch(loaded, history.now, lifetime, modified).await;
+        if let Last::Extended(_) = history.last {
+            return self.touch(history.now, lifetime, modified).await;
         }
         if !modified {
             // Another request may have changed, refreshed or ended the session while the handler ran.
@@ -385,7 +385,6 @@ impl Refresh {
     /// since tower-sessions keeps the store to itself.
     async fn touch(
         &self,
-        loaded: Loaded,
         now: Millis,
         lifetime: Duration,
         modified: bool,
@@ -394,7 +393,7 @@ impl Refresh {
         let commit = Commit::new(!modified, due_before.into(), expiry.into());
         let saved = store::committing(&commit, self.session.save()).await;
         match commit.result() {
-            Some(Ok(Touched::Done)) => {
+            Some(Committed::Done(loaded)) => {
                 // What the handler has marked as modified is saved anyway, in full if it has been before.
                 if !modified {
                     loaded.mark_touched(&self.session, expiry).await?;
@@ -402,14 +401,14 @@ impl Refresh {
                 Ok(self.promise(now))
             }
             // Another request was faster. When exactly is not known, but that the session ends later than what was due.
-            Some(Ok(Touched::NotDue)) => Ok(RefreshInfo {
+            Some(Committed::NotDue) => Ok(RefreshInfo {
                 refreshed: false,
                 refreshed_at: None,
                 expires_at: self.unrefreshed.expires_at.max(Some(due_before.into())),
                 outcome: Outcome::NotDue,
             }),
-            Some(Ok(Touched::Gone)) => Ok(RefreshInfo::without_session(Outcome::Gone)),
-            Some(Err(_)) => Ok(self.unrefreshed.with(Outcome::Unavailable)),
+            Some(Committed::Gone) => Ok(RefreshInfo::without_session(Outcome::Gone)),
+            Some(Committed::Failed) => Ok(self.unrefreshed.with(Outcome::Unavailable)),
             // The handler has changed the data: the layer saves it, which extends the session.
             None => saved.map(|()| self.promise(now)),
         }

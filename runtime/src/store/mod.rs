@@ -26,7 +26,7 @@ mod sql;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 pub use refresh::RefreshStore;
-pub(crate) use refresh::{Commit, committing};
+pub(crate) use refresh::{Commit, Committed, committing};
 pub(crate) use release::Data;
 pub use release::{AnyStore, SessionId, V0_14, V0_15};
 pub use serialized::Serialized;

@@ -183,7 +183,7 @@ impl<S: Touch + AnyStore<R>, R: 'static> Records<R> for RefreshStore<S> {
     async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
         if let Some(commit) = Commit::current() {
             // The session has vanished since the engine looked, and a refresh never creates one.
-            commit.finish(Ok(Touched::Gone));
+            commit.finish(Committed::Gone);
             return Err(StoreError::Backend("a refresh creates no session".into()));
         }
         record::strip(&mut record.data);
@@ -195,12 +195,17 @@ impl<S: Touch + AnyStore<R>, R: 'static> Records<R> for RefreshStore<S> {
         let loaded = Loaded::of(record.data);
         if let Some(commit) = Commit::current() {
             match loaded {
-                Some(loaded) if self.has_ended(loaded.expiry) => commit.finish(Ok(Touched::Gone)),
+                Some(loaded) if self.has_ended(loaded.expiry) => commit.finish(Committed::Gone),
                 Some(loaded) if commit.unmodified || loaded.is_data(record.data) => {
-                    commit.finish(
-                        self.touch(record.id, commit.due_before, commit.expiry)
-                            .await,
-                    );
+                    let touched = self
+                        .touch(record.id, commit.due_before, commit.expiry)
+                        .await;
+                    commit.finish(match touched {
+                        Ok(Touched::Done) => Committed::Done(loaded),
+                        Ok(Touched::NotDue) => Committed::NotDue,
+                        Ok(Touched::Gone) => Committed::Gone,
+                        Err(TouchFailed) => Committed::Failed,
+                    });
                 }
                 // Changed data here means that something beside the handler is changing the session right now. Then it
                 // will be saved anyway; a refresh writes no data.
@@ -255,8 +260,18 @@ impl<S: fmt::Debug> fmt::Debug for RefreshStore<S> {
 }
 
 /// The touch failed, and that was logged.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TouchFailed;
+struct TouchFailed;
+
+/// What became of a refresh.
+#[derive(Clone, Copy)]
+pub(crate) enum Committed {
+    /// The record was touched. With what its load knew of it: the handler may have loaded it once more.
+    Done(Loaded),
+    NotDue,
+    Gone,
+    /// The touch failed, and that was logged.
+    Failed,
+}
 
 /// A refresh on its way through `Session::save`, which knows nothing of it, to the store and back.
 #[derive(Clone)]
@@ -265,7 +280,7 @@ pub(crate) struct Commit {
     unmodified: bool,
     due_before: OffsetDateTime,
     expiry: OffsetDateTime,
-    result: Arc<Mutex<Option<Result<Touched, TouchFailed>>>>,
+    result: Arc<Mutex<Option<Committed>>>,
 }
 
 tokio::task_local! {
@@ -290,12 +305,12 @@ impl Commit {
         COMMIT.try_with(Self::clone).ok()
     }
 
-    fn finish(&self, result: Result<Touched, TouchFailed>) {
+    fn finish(&self, result: Committed) {
         *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     }
 
     /// What became of it; `None` if no touch was asked for, since the data is being changed.
-    pub(crate) fn result(&self) -> Option<Result<Touched, TouchFailed>> {
+    pub(crate) fn result(&self) -> Option<Committed> {
         *self.result.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

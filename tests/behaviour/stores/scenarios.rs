@@ -1,5 +1,7 @@
 //! An application on a `RefreshStore`, over real HTTP.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json, Router,
     extract::Path,
@@ -20,6 +22,7 @@ on_every_store!(
     a_refresh_moves_the_expiry_and_nothing_else,
     a_slow_page_loses_no_other_requests_item,
     a_slow_page_undoes_no_other_requests_logout,
+    a_page_that_loads_afresh_loses_no_other_requests_item,
     twenty_racing_requests_refresh_once,
     a_change_that_was_saved_and_undone_is_undone_in_the_store,
     a_handler_may_do_with_its_session_what_it_likes,
@@ -52,6 +55,20 @@ async fn slow(Extension(gate): Extension<Gate>) {
 async fn slow_flash(session: Session, Extension(gate): Extension<Gate>) {
     session.remove_value("flash").await.unwrap();
     gate.pass().await;
+}
+
+/// Loads afresh what others have changed, and then they change it again. Neither change extends the session.
+#[session_refresh(interval = "24h")]
+async fn load_between(session: Session, Extension(store): Extension<Arc<dyn SessionStore>>) {
+    let id = session.id().unwrap();
+    let change = async |item: &str| {
+        let mut record = store.load(&id).await.unwrap().unwrap();
+        record.data.insert("cart".to_owned(), json!([item]));
+        store.save(&record).await.unwrap();
+    };
+    change("salt").await;
+    session.load().await.unwrap();
+    change("sugar").await;
 }
 
 #[session_refresh(interval = "24h")]
@@ -141,6 +158,7 @@ impl<B: Backend> App<B> {
             .route("/page", get(page))
             .route("/slow", get(slow))
             .route("/slow_flash", get(slow_flash))
+            .route("/load_between", get(load_between))
             .route("/undo", get(undo))
             .route("/do/{action}", get(action))
             .route("/add/{item}", post(add))
@@ -151,6 +169,9 @@ impl<B: Backend> App<B> {
             .route("/fill/{bytes}", post(fill))
             .merge(login_routes())
             .layer(Extension(gate.clone()))
+            .layer(Extension(
+                Arc::new(backend.touching()) as Arc<dyn SessionStore>
+            ))
             .layer(configure(
                 SessionManagerLayer::new(store).with_secure(false),
             ));
@@ -247,6 +268,14 @@ async fn a_slow_page_loses_no_other_requests_item<B: Backend>(backend: B) {
         assert_eq!(client.get("/cart").await.text, r#"["tea","salt"]"#);
         assert!(about(app.left(id).await, 14 * DAY));
     }
+}
+
+async fn a_page_that_loads_afresh_loses_no_other_requests_item<B: Backend>(backend: B) {
+    let app = App::start(backend).await;
+    let (client, id) = app.due().await;
+    assert_eq!(client.get("/load_between").await.outcome(), "refreshed");
+    assert_eq!(client.get("/cart").await.text, r#"["sugar"]"#);
+    assert!(about(app.left(id).await, 14 * DAY));
 }
 
 async fn a_slow_page_undoes_no_other_requests_logout<B: Backend>(backend: B) {
