@@ -13,7 +13,7 @@ use tower_sessions::session::Record;
 
 const WAYS: [&str; 3] = ["floor", "always-save", "session-refresh"];
 const SESSIONS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// How many of the sessions have a visitor while it is measured.
 const VISITED: usize = 5_000;
 
