@@ -81,6 +81,13 @@ impl From<Millis> for OffsetDateTime {
     }
 }
 
+#[cfg(feature = "redis")]
+impl From<Millis> for i64 {
+    fn from(Millis(milliseconds): Millis) -> Self {
+        milliseconds
+    }
+}
+
 /// The stamp's form in a session: an integer.
 impl From<Millis> for Value {
     fn from(Millis(milliseconds): Millis) -> Self {

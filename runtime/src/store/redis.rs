@@ -6,7 +6,7 @@ use axum::BoxError;
 use fred::{
     clients::{Pipeline, Pool},
     interfaces::{KeysInterface, LuaInterface},
-    types::{Expiration, FromValue, MultipleValues, SetOptions, scripts::Script},
+    types::{Expiration, SetOptions, scripts::Script},
 };
 use time::OffsetDateTime;
 
@@ -120,12 +120,12 @@ impl<C: Client> RedisStore<C> {
         pipeline.all().await
     }
 
-    async fn run<R, V>(&self, script: &Script, id: SessionId, arguments: V) -> Result<R, StoreError>
-    where
-        R: FromValue,
-        V: TryInto<MultipleValues> + Clone + Send,
-        V::Error: Into<fred::error::Error> + Send,
-    {
+    async fn run(
+        &self,
+        script: &Script,
+        id: SessionId,
+        arguments: Vec<i64>,
+    ) -> Result<i64, StoreError> {
         match self
             .client
             .evalsha(script.sha1().clone(), self.key(id), arguments.clone())
@@ -148,7 +148,7 @@ impl<C: Client> RedisStore<C> {
 const GONE: i64 = -2;
 
 fn millis(time: OffsetDateTime) -> i64 {
-    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+    Millis::from(time).into()
 }
 
 #[allow(clippy::needless_pass_by_value)] // As `map_err` passes it.
@@ -201,7 +201,7 @@ impl<C: Client> Touch for RedisStore<C> {
         due_before: OffsetDateTime,
         expiry: OffsetDateTime,
     ) -> Result<Touched, BoxError> {
-        let touched: i64 = self
+        let touched = self
             .run(&TOUCH, id, vec![millis(due_before), millis(expiry)])
             .await?;
         Ok(match touched {
