@@ -13,7 +13,7 @@ use gungraun::{
 };
 use serde_json::json;
 use session_refresh::store::RefreshStore;
-use session_refresh_cost::{COOKIE, EncodedStore, LIFETIME, Way, data, pages, record};
+use session_refresh_cost::{COOKIE, EncodedStore, LIFETIME, Way, pages, record, stamps};
 use time::{Duration, OffsetDateTime};
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
@@ -102,19 +102,9 @@ fn prepared(at: At, way: Way, session: Option<(usize, Duration)>) -> Prepared {
 fn aged(bytes: usize, age: Duration) -> Record {
     let refreshed_at = OffsetDateTime::now_utc() - age;
     let mut record = record(bytes, refreshed_at + LIFETIME);
-    for (key, value) in [
-        ("refreshed_at", json!(refreshed_at.unix_timestamp())),
-        (
-            "session_refresh.refreshed_at",
-            json!(refreshed_at.unix_timestamp() * 1000),
-        ),
-        (
-            "axum-login.data",
-            json!({"user_id": 1, "auth_hash": b"secret"}),
-        ),
-    ] {
-        record.data.insert(key.to_owned(), value);
-    }
+    record.data.extend(stamps(refreshed_at));
+    let login = json!({"user_id": 1, "auth_hash": b"secret"});
+    record.data.insert("axum-login.data".to_owned(), login);
     record
 }
 
@@ -215,7 +205,7 @@ fn answer(prepared: Prepared) -> (Prepared, Response) {
     (prepared, answer)
 }
 
-// What decoding and encoding such a session cost: the measure for what a load and a save may cost more.
+// What decoding such a session costs: the measure for what a load may cost more.
 #[library_benchmark]
 #[bench::decode_1kb(args = (1_000), setup = bytes)]
 #[bench::decode_10kb(args = (10_000), setup = bytes)]
@@ -224,8 +214,7 @@ fn codec(bytes: Vec<u8>) -> Record {
 }
 
 fn bytes(size: usize) -> Vec<u8> {
-    let mut record = record(size, OffsetDateTime::now_utc());
-    record.data = data(size);
+    let record = record(size, OffsetDateTime::now_utc());
     rmp_serde::to_vec(&record).expect("it can be encoded")
 }
 

@@ -7,4 +7,4 @@ mod record;
 
 pub use encoded::EncodedStore;
 pub use pages::{COOKIE, INTERVAL, LIFETIME, Way, pages};
-pub use record::{data, record};
+pub use record::{data, record, stamps};

@@ -6,7 +6,7 @@ use session_refresh::{RefreshInfo, session_refresh};
 use time::{Duration, OffsetDateTime};
 use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
 
-use crate::{accounts::Accounts, data};
+use crate::{accounts::Accounts, data, stamps};
 
 /// The name of the session's cookie.
 pub const COOKIE: &str = "id";
@@ -34,7 +34,7 @@ pub enum Way {
     Login,
 }
 
-/// The page at `/`, `/start/{bytes}` that begins a session of that size, and a sign of life at `/alive` that has none.
+/// The page at `/`, and `/start/{bytes}` that begins a session of that size.
 pub fn pages<S: SessionStore + Clone>(way: Way, store: S) -> Router {
     let sessions = SessionManagerLayer::new(store)
         .with_expiry(Expiry::OnInactivity(LIFETIME))
@@ -50,24 +50,16 @@ pub fn pages<S: SessionStore + Clone>(way: Way, store: S) -> Router {
     let router = Router::new()
         .route("/", page)
         .route("/start/{bytes}", get(start));
-    let router = if matches!(way, Way::LoginFloor | Way::Login) {
+    if matches!(way, Way::LoginFloor | Way::Login) {
         router.layer(AuthManagerLayerBuilder::new(Accounts, sessions).build())
     } else {
         router.layer(sessions)
-    };
-    router.route("/alive", get(async || ()))
+    }
 }
 
 /// A session that was refreshed just now, however that is remembered.
 async fn start(Path(bytes): Path<usize>, session: Session) {
-    let now = OffsetDateTime::now_utc().unix_timestamp();
-    let stamps = [
-        ("refreshed_at".to_owned(), now.into()),
-        (
-            "session_refresh.refreshed_at".to_owned(),
-            (now * 1000).into(),
-        ),
-    ];
+    let stamps = stamps(OffsetDateTime::now_utc());
     for (key, value) in data(bytes).into_iter().chain(stamps) {
         session
             .insert_value(&key, value)

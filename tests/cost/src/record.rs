@@ -36,3 +36,16 @@ pub fn record(bytes: usize, expiry_date: OffsetDateTime) -> Record {
         expiry_date,
     }
 }
+
+/// When a session was refreshed, as the page by hand and the attribute on a plain store keep it.
+#[must_use]
+pub fn stamps(refreshed_at: OffsetDateTime) -> [(String, Value); 2] {
+    let seconds = refreshed_at.unix_timestamp();
+    [
+        ("refreshed_at".to_owned(), json!(seconds)),
+        (
+            "session_refresh.refreshed_at".to_owned(),
+            json!(seconds * 1000),
+        ),
+    ]
+}

@@ -1,5 +1,7 @@
 //! What the servers and whoever loads them agree on.
 
+use std::path::PathBuf;
+
 pub mod measure;
 
 /// The ways to keep a session alive, as they are named in commands and results.
@@ -16,4 +18,10 @@ pub const STORES: [&str; 3] = ["redis", "postgres", "sqlite"];
 #[must_use]
 pub fn url(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} says where the server is"))
+}
+
+/// Where the results of a name are.
+#[must_use]
+pub fn results(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/results")).join(name)
 }

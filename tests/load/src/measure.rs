@@ -41,6 +41,8 @@ pub struct Server {
     pub way: &'static str,
     port: u16,
     process: Child,
+    /// SQLite's.
+    pub file: PathBuf,
     folder: PathBuf,
 }
 
@@ -49,15 +51,17 @@ impl Server {
     #[must_use]
     pub fn start(way: &'static str, store: &str, port: u16, folder: &Path) -> Self {
         let beside = std::env::current_exe().expect("this program has a path");
+        let file = folder.join(format!("{way}-{port}.sqlite3"));
         let process = Command::new(beside.with_file_name("serve"))
             .args([way, store, &port.to_string()])
-            .arg(folder.join(format!("{way}-{port}.sqlite3")))
+            .arg(&file)
             .spawn()
             .expect("the server has been built: `cargo build --release`");
         let server = Self {
             way,
             port,
             process,
+            file,
             folder: folder.to_owned(),
         };
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
@@ -86,7 +90,8 @@ impl Server {
     }
 
     /// What a browser would send back after this request.
-    fn cookie(&self, path: &str) -> String {
+    #[must_use]
+    pub fn cookie(&self, path: &str) -> String {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("it listens");
         write!(
             stream,
@@ -146,7 +151,7 @@ pub struct Reading {
     /// Of each of the store's processes: they come and go.
     store_ns: HashMap<u32, u64>,
     /// As Redis counts them. The others don't, at once: what they write says it.
-    pub writes: u64,
+    pub writes: Option<u64>,
     /// What has reached a disk, or on Redis the socket.
     pub bytes: u64,
 }
@@ -165,13 +170,13 @@ impl Reading {
                 };
                 // Bytes that reach it: Redis writes nothing to a disk here.
                 (
-                    field("rdb_changes_since_last_save"),
+                    Some(field("rdb_changes_since_last_save")),
                     field("total_net_input_bytes"),
                 )
             }
             "postgres" => {
                 let bytes = psql("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')");
-                (0, bytes.trim().parse().expect("a number"))
+                (None, bytes.trim().parse().expect("a number"))
             }
             _ => {
                 let io = fs::read_to_string(format!("/proc/{}/io", server.process.id()));
@@ -179,7 +184,7 @@ impl Reading {
                     .expect("the server runs")
                     .lines()
                     .find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
-                (0, bytes.expect("the kernel counts"))
+                (None, bytes.expect("the kernel counts"))
             }
         };
         Self {
@@ -193,9 +198,7 @@ impl Reading {
             bytes,
         }
     }
-}
 
-impl Reading {
     /// What the store has used.
     #[must_use]
     pub fn store_ns_since(&self, before: &Self) -> u64 {

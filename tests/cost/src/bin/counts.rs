@@ -168,14 +168,13 @@ fn floor(case: &str) -> Option<String> {
     } else {
         ""
     };
-    match group {
-        "codec" => None,
-        "no_session" => Some(format!("{group}/floor")),
-        _ => Some(format!(
-            "{}/{login}floor_{size}",
-            group.replace("due", "not_due").replace("not_not", "not")
-        )),
+    if group == "no_session" {
+        return Some(format!("{group}/floor"));
     }
+    let store = group
+        .strip_suffix("not_due")
+        .or_else(|| group.strip_suffix("due"))?;
+    Some(format!("{store}not_due/{login}floor_{size}"))
 }
 
 /// A line for each figure that has grown, or that only one side has.

@@ -1,12 +1,11 @@
 //! 1 to 256 requests at once on one due session, per store, into `results/contention.tsv`: `contend [ROUNDS]`.
 
-use std::{fmt::Write as _, fs, net::Ipv4Addr, process::Stdio, sync::Arc, time::Instant};
+use std::{fmt::Write as _, fs, net::Ipv4Addr, sync::Arc, time::Instant};
 
-use session_refresh_load::{STORES, url};
+use session_refresh_load::{STORES, measure::Server, results, url};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::Command,
     sync::Barrier,
 };
 
@@ -23,36 +22,17 @@ async fn main() {
     for store in STORES {
         contend(store, rounds, &mut lines).await;
     }
-    let results = concat!(env!("CARGO_MANIFEST_DIR"), "/results/contention.tsv");
-    fs::write(results, lines).expect("the results can be written");
+    fs::write(results("contention.tsv"), lines).expect("the results can be written");
 }
 
 async fn contend(store: &str, rounds: u32, lines: &mut String) {
-    let file = std::env::temp_dir().join(format!("contend-{}.sqlite3", std::process::id()));
-    let beside = std::env::current_exe().expect("this program has a path");
-    let mut server = Command::new(beside.with_file_name("serve"))
-        .args(["session-refresh", store, &PORT.to_string()])
-        .arg(&file)
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the server has been built: `cargo build --release`");
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))
-        .await
-        .is_err()
-    {
-        tokio::task::yield_now().await;
-    }
-    let started = request(&mut connect().await, "/start/1000", "").await;
-    let cookie = started
-        .lines()
-        .find_map(|line| line.strip_prefix("set-cookie: ")?.split(';').next())
-        .expect("a session begins with a cookie")
-        .to_owned();
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let server = Server::start("session-refresh", store, PORT, folder.path());
+    let cookie = server.cookie("/start/1000");
     for requests in (0..9).map(|power| 1_usize << power) {
         let (mut writes, mut latencies, mut seconds) = (0, Vec::new(), 0.0);
         for _ in 0..rounds {
-            age(store, &cookie, &file.to_string_lossy()).await;
+            age(store, &cookie, &server.file.to_string_lossy()).await;
             let barrier = Arc::new(Barrier::new(requests + 1));
             let tasks: Vec<_> = (0..requests)
                 .map(|_| {
@@ -61,7 +41,7 @@ async fn contend(store: &str, rounds: u32, lines: &mut String) {
                         let mut stream = connect().await;
                         barrier.wait().await;
                         let begin = Instant::now();
-                        let response = request(&mut stream, "/", &cookie).await;
+                        let response = request(&mut stream, &cookie).await;
                         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
                         // The cookie goes out with a write, and only then.
                         (begin.elapsed(), response.contains("set-cookie"))
@@ -89,8 +69,6 @@ async fn contend(store: &str, rounds: u32, lines: &mut String) {
         println!("{line}");
         let _ = writeln!(lines, "{line}");
     }
-    server.kill().await.expect("the server has run until now");
-    let _ = fs::remove_file(file);
 }
 
 async fn connect() -> TcpStream {
@@ -99,9 +77,9 @@ async fn connect() -> TcpStream {
         .expect("the server listens")
 }
 
-async fn request(stream: &mut TcpStream, path: &str, cookie: &str) -> String {
+async fn request(stream: &mut TcpStream, cookie: &str) -> String {
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+        "GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
     );
     stream
         .write_all(request.as_bytes())

@@ -8,6 +8,7 @@ use std::{fmt::Write as _, fs, path::Path};
 use session_refresh_load::{
     PEERS, STORES, WAYS,
     measure::{Reading, Server},
+    results,
 };
 
 /// What a session holds, in bytes of JSON.
@@ -27,20 +28,17 @@ fn main() {
     if stores.is_empty() {
         stores.extend(STORES.map(str::to_owned));
     }
-    let folder = std::env::temp_dir().join(format!("session-refresh-load-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
     let mut lines = String::from(
         "store\tbytes\tway\tround\trequests\terrors\trequests_per_second\tp50_us\tp90_us\tp99_us\t\
          server_cpu_us_per_request\tstore_cpu_us_per_request\twrites_per_1000\tbytes_written_per_1000\n",
     );
     for store in &stores {
         for bytes in SIZES {
-            load(store, bytes, rounds, seconds, &folder, &mut lines);
+            load(store, bytes, rounds, seconds, folder.path(), &mut lines);
         }
     }
-    let results = concat!(env!("CARGO_MANIFEST_DIR"), "/results/load.tsv");
-    fs::write(results, lines).expect("the results can be written");
-    fs::remove_dir_all(&folder).expect("they can be removed");
+    fs::write(results("load.tsv"), lines).expect("the results can be written");
 }
 
 fn load(store: &str, bytes: usize, rounds: u32, seconds: u32, folder: &Path, lines: &mut String) {
@@ -62,12 +60,17 @@ fn load(store: &str, bytes: usize, rounds: u32, seconds: u32, folder: &Path, lin
             let per_request = |was: u64, is: u64| (is - was) as f64 / 1000.0 / requests as f64;
             let per_1000 = |was: u64, is: u64| (is - was) as f64 * 1000.0 / requests as f64;
             let line = format!(
-                "{store}\t{bytes}\t{}\t{round}\t{requests}\t{errors}\t{:.0}\t{p50}\t{p90}\t{p99}\t{:.2}\t{:.2}\t{:.1}\t{:.0}",
+                "{store}\t{bytes}\t{}\t{round}\t{requests}\t{errors}\t{:.0}\t{p50}\t{p90}\t{p99}\t{:.2}\t{:.2}\t{}\t{:.0}",
                 server.way,
                 requests as f64 * 1e6 / microseconds as f64,
                 per_request(before.server_ns, after.server_ns),
                 after.store_ns_since(&before) as f64 / 1000.0 / requests as f64,
-                per_1000(before.writes, after.writes),
+                before
+                    .writes
+                    .zip(after.writes)
+                    .map_or_else(String::new, |(was, is)| {
+                        format!("{:.1}", per_1000(was, is))
+                    }),
                 per_1000(before.bytes, after.bytes),
             );
             println!("{line}");

@@ -1,9 +1,9 @@
 //! Draws `results/*.tsv` as SVG beside them.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs};
 
 use plotters::prelude::*;
-use session_refresh_load::{PEERS, STORES, WAYS};
+use session_refresh_load::{PEERS, STORES, WAYS, results};
 
 const FONT: &str = "sans-serif";
 const SIZE: (u32, u32) = (860, 360);
@@ -11,10 +11,6 @@ const SIZE: (u32, u32) = (860, 360);
 fn main() {
     cpu();
     contention();
-}
-
-fn results(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/results")).join(name)
 }
 
 /// The rows of a file, by its columns' names.

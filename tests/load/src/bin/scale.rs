@@ -6,7 +6,7 @@ use redis::Commands as _;
 use session_refresh_cost::record;
 use session_refresh_load::{
     measure::{Reading, Server},
-    url,
+    results, url,
 };
 use time::{Duration, OffsetDateTime};
 use tower_sessions::session::Record;
@@ -19,15 +19,14 @@ const VISITED: usize = 5_000;
 
 #[tokio::main]
 async fn main() {
-    let folder = std::env::temp_dir().join(format!("session-refresh-scale-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
     let mut lines = String::from(
         "store\tsessions\tway\tround\tserver_cpu_us_per_request\tstore_cpu_us_per_request\tp99_us\n",
     );
     for store in ["redis", "postgres"] {
         let servers: Vec<_> = (4300..)
             .zip(WAYS)
-            .map(|(port, way)| Server::start(way, store, port, &folder))
+            .map(|(port, way)| Server::start(way, store, port, folder.path()))
             .collect();
         let (mut filled, mut cookies) = (0, Vec::new());
         for sessions in SESSIONS {
@@ -65,9 +64,7 @@ async fn main() {
         drop(servers);
         remove(store, &cookies).await;
     }
-    let results = concat!(env!("CARGO_MANIFEST_DIR"), "/results/scale.tsv");
-    fs::write(results, lines).expect("the results can be written");
-    fs::remove_dir_all(&folder).expect("they can be removed");
+    fs::write(results("scale.tsv"), lines).expect("the results can be written");
 }
 
 fn records(number: usize) -> Vec<Record> {

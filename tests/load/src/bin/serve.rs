@@ -7,6 +7,7 @@ use session_refresh::store::{self, RefreshStore};
 use session_refresh_cost::{Way, pages};
 use session_refresh_load::url;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use tower_sessions::SessionStore;
 use tower_sessions_redis_store::RedisStore;
 use tower_sessions_sqlx_store::{PostgresStore, SqliteStore};
 
@@ -46,11 +47,9 @@ async fn ours(way: Way, store: &str, file: Option<&str>) -> axum::Router {
             let config = Config::from_url(&url("REDIS_URL")).expect("it is a URL");
             let pool = Pool::new(config, None, None, None, 6).expect("a pool of six");
             pool.init().await.expect("Redis answers");
-            if way == Way::Attribute {
-                pages(way, RefreshStore::new(store::RedisStore::new(pool)))
-            } else {
-                pages(way, RedisStore::new(pool))
-            }
+            on(way, RedisStore::new(pool.clone()), || {
+                RefreshStore::new(store::RedisStore::new(pool))
+            })
         }
         "postgres" => {
             let pool = sqlx::PgPool::connect(&url("POSTGRES_URL"))
@@ -58,11 +57,9 @@ async fn ours(way: Way, store: &str, file: Option<&str>) -> axum::Router {
                 .expect("PostgreSQL answers");
             let upstream = PostgresStore::new(pool.clone());
             upstream.migrate().await.expect("the table is there");
-            if way == Way::Attribute {
-                pages(way, RefreshStore::new(store::PostgresStore::new(pool)))
-            } else {
-                pages(way, upstream)
-            }
+            on(way, upstream, || {
+                RefreshStore::new(store::PostgresStore::new(pool))
+            })
         }
         "sqlite" => {
             let options = SqliteConnectOptions::new()
@@ -76,13 +73,23 @@ async fn ours(way: Way, store: &str, file: Option<&str>) -> axum::Router {
                 .expect("the file can be opened");
             let upstream = SqliteStore::new(pool.clone());
             upstream.migrate().await.expect("the table is there");
-            if way == Way::Attribute {
-                pages(way, RefreshStore::new(store::SqliteStore::new(pool)))
-            } else {
-                pages(way, upstream)
-            }
+            on(way, upstream, || {
+                RefreshStore::new(store::SqliteStore::new(pool))
+            })
         }
         store => panic!("no store is called {store}"),
+    }
+}
+
+fn on<P, R>(way: Way, plain: P, refresh: impl FnOnce() -> R) -> axum::Router
+where
+    P: SessionStore + Clone,
+    R: SessionStore + Clone,
+{
+    if way == Way::Attribute {
+        pages(way, refresh())
+    } else {
+        pages(way, plain)
     }
 }
 
@@ -99,7 +106,6 @@ mod peers {
     use axum::{Router, extract::Path, routing::get};
     use axum_session::{SessionConfig, SessionLayer, SessionStore};
     use axum_session_redispool::{SessionRedisPool, SessionRedisSession};
-
     use session_refresh_cost::{COOKIE, data};
     use session_refresh_load::url;
     use time::Duration;
@@ -122,7 +128,6 @@ mod peers {
                 .wrap(sessions)
                 .route("/", web::get().to(actix_page))
                 .route("/start/{bytes}", web::get().to(actix_start))
-                .route("/alive", web::get().to(async || ""))
         })
         .workers(2)
         .bind((Ipv4Addr::LOCALHOST, port))
@@ -163,7 +168,6 @@ mod peers {
             .route("/", get(axum_page))
             .route("/start/{bytes}", get(axum_start))
             .layer(SessionLayer::new(store))
-            .route("/alive", get(async || ()))
     }
 
     async fn axum_page(session: SessionRedisSession) -> String {
