@@ -49,7 +49,16 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
         .user
         .as_ref()
         .map_or_else(Span::call_site, Spanned::span);
-    let user = quote_spanned!(at_user.resolved_at(Span::mixed_site())=> type User = #user;);
+    let at_user = at_user.resolved_at(Span::mixed_site());
+    // Where the state is known, so is whether the user can be extracted. At the route, axum would say it in its words.
+    let extracted = handler
+        .state()
+        .filter(|_| args.user.is_some())
+        .map(|state| {
+            let krate = runtime(args, at_user);
+            quote_spanned!(at_user=> const _: () = #krate::__private::extracted::<#user, #state>();)
+        });
+    let user = quote_spanned!(at_user=> type User = #user;);
     let Route {
         ident,
         params,
@@ -89,10 +98,9 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
         ReturnType::Default => name.span(),
     };
     let output = output.resolved_at(Span::mixed_site());
-    let answer = Ident::new("answer", output);
-    let into_response = runtime(args, output);
-    let into_response = quote_spanned!(output=> #into_response::__private::into_response(#answer));
-    let called = quote_spanned!(output=> #name #turbofish (#first_value #(#other_names),*));
+    let response = runtime(args, output);
+    let response = quote_spanned!(output=> #response::__private::Response);
+    let response = quote_spanned!(output=> impl ::core::future::Future<Output = #response>);
 
     // Clippy spares functions that are passed as values, as handlers are. The inner one is called.
     let unused_async = sig
@@ -110,11 +118,13 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
             const POLICY: #krate::Policy = #policy;
         }
 
+        #extracted
+
         #(#outer_attrs)*
-        #vis async fn #name #outer_generics (
+        #vis fn #name #outer_generics (
             #guard: #krate::Guarded<#path, #first>,
             #(#other_names: #others,)*
-        ) -> #krate::__private::Response
+        ) -> #response
         #outer_where
         {
             #unused_async
@@ -122,8 +132,7 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
             #sig #body
 
             let (#guard, #first_pattern) = #guard.into_parts();
-            let #answer = #called.await;
-            #guard.commit(#into_response).await
+            #guard.watch(#name #turbofish (#first_value #(#other_names),*))
         }
     }
 }

@@ -3,8 +3,10 @@
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::{
-    Attribute, Error, FnArg, Result, ReturnType, Safety, Signature, Type, Visibility,
+    Attribute, Error, FnArg, GenericArgument, Meta, PathArguments, Result, ReturnType, Safety,
+    Signature, Type, Visibility,
     parse::{Parse, ParseStream},
+    parse_quote,
 };
 
 use crate::args::{Mistakes, mistake};
@@ -61,6 +63,28 @@ impl Handler {
             sig,
             body,
         })
+    }
+
+    /// The router's state, if `#[debug_handler]` below names it: by its `state = Type`, by the handler's `State<Type>`, or
+    /// by neither, as axum reads it.
+    pub(crate) fn state(&self) -> Option<Type> {
+        let attr = self.attrs.iter().find(|attr| {
+            let last = attr.path().segments.last();
+            last.is_some_and(|last| last.ident == "debug_handler")
+        })?;
+        let mut state = None;
+        if !matches!(attr.meta, Meta::Path(_)) {
+            // What it does not know, axum reports.
+            let _ = attr.parse_nested_meta(|word| {
+                if word.path.is_ident("state") {
+                    state = Some(word.value()?.parse()?);
+                }
+                Ok(())
+            });
+        }
+        state
+            .or_else(|| self.sig.inputs.iter().find_map(state_argument))
+            .or_else(|| Some(parse_quote!(())))
     }
 
     /// What axum could never route.
@@ -136,6 +160,26 @@ impl Handler {
                 }
             }
         }
+    }
+}
+
+/// The `Type` of an argument `State<Type>`.
+fn state_argument(argument: &FnArg) -> Option<Type> {
+    let FnArg::Typed(argument) = argument else {
+        return None;
+    };
+    let Type::Path(path) = &*argument.ty else {
+        return None;
+    };
+    let last = path.path.segments.last()?;
+    match &last.arguments {
+        PathArguments::AngleBracketed(arguments) if last.ident == "State" => {
+            match arguments.args.first()? {
+                GenericArgument::Type(state) => Some(state.clone()),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 

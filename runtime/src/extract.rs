@@ -4,19 +4,20 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
 };
 use http::request::Parts;
+use pin_project_lite::pin_project;
 
 use crate::{
     engine::{self, Decision, Misuse},
     info::RefreshInfo,
-    policy::RefreshPolicy,
+    policy::{Policy, RefreshPolicy},
     user::UserSource,
 };
 
@@ -24,10 +25,10 @@ use crate::{
 ///
 /// It extracts wherever `T` does, from a request's head or from the whole of it, and rejects as `T` does. The attribute
 /// writes it; without the attribute, [`into_parts`](Self::into_parts) gives what the handler works with and the
-/// [`Guard`] that must see the response.
+/// [`Guard`] that must see its answer.
 ///
 /// ```
-/// use axum::response::{IntoResponse, Response};
+/// use axum::response::Response;
 /// use session_refresh::{FromLayer, Guarded, Policy, RefreshInfo, RefreshPolicy};
 ///
 /// struct Hourly;
@@ -39,7 +40,7 @@ use crate::{
 ///
 /// async fn handler(guarded: Guarded<Hourly, RefreshInfo>) -> Response {
 ///     let (guard, refresh) = guarded.into_parts();
-///     guard.commit(format!("{refresh:?}").into_response()).await
+///     guard.watch(async move { format!("{refresh:?}") }).await
 /// }
 /// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(handler));
 /// ```
@@ -53,6 +54,14 @@ impl<P, T> Guarded<P, T> {
     /// What commits the decision, and the extracted value.
     pub fn into_parts(self) -> (Guard, T) {
         (self.guard, self.inner)
+    }
+
+    fn new((guard, inner): (Guard, T)) -> Self {
+        Self {
+            guard,
+            inner,
+            policy: PhantomData,
+        }
     }
 }
 
@@ -84,9 +93,9 @@ impl<P, T: fmt::Display> fmt::Display for Guarded<P, T> {
     }
 }
 
-/// A decision that is waiting for the handler's answer. Dropped without [`commit`](Self::commit), it does nothing.
+/// A decision that is waiting for the handler's answer. Dropped without [`watch`](Self::watch), it does nothing.
 #[derive(Debug)]
-#[must_use = "a refresh happens only if the guard sees the response"]
+#[must_use = "a refresh happens only if the guard sees the answer"]
 pub struct Guard(Decision);
 
 impl Guard {
@@ -96,53 +105,74 @@ impl Guard {
         &self.0.info
     }
 
-    /// Refreshes the session if that was decided, unless the response or the session forbids it, and puts the final
-    /// [`RefreshInfo`] into the response's extensions.
-    pub fn commit(self, response: Response) -> Commit {
-        Commit::new(self.0, response)
-    }
-}
-
-/// The future of [`Guard::commit`]. Its code is there once, not in each handler.
-#[must_use = "futures do nothing unless awaited"]
-pub struct Commit(Committing);
-
-enum Committing {
-    /// Nothing is to be done, and so nothing is allocated for it.
-    Nothing(Option<Response>),
-    Refresh(Pin<Box<dyn Future<Output = Response> + Send>>),
-}
-
-impl Commit {
-    #[inline(never)]
-    fn new(decision: Decision, response: Response) -> Self {
-        Self(if decision.is_settled() {
-            Committing::Nothing(Some(decision.tell(response)))
-        } else {
-            Committing::Refresh(Box::pin(decision.commit(response)))
-        })
-    }
-}
-
-impl Future for Commit {
-    type Output = Response;
-
-    #[inline(never)]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        match &mut self.0 {
-            Committing::Nothing(response) => Poll::Ready(
-                response
-                    .take()
-                    .expect("a future is not polled after it is ready"),
-            ),
-            Committing::Refresh(refresh) => refresh.as_mut().poll(cx),
+    /// Runs the handler, refreshes the session if that was decided, unless the answer or the session forbids it, and
+    /// puts the final [`RefreshInfo`] into the response's extensions.
+    pub fn watch<F>(self, handler: F) -> Watched<F> {
+        Watched {
+            handler,
+            ending: Ending::Undecided(self.0),
         }
     }
 }
 
-impl fmt::Debug for Commit {
+pin_project! {
+    /// The future of [`Guard::watch`], if the handler is one that answers with a response.
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Watched<F> {
+        #[pin]
+        handler: F,
+        ending: Ending,
+    }
+}
+
+impl<F> Future for Watched<F>
+where
+    F: Future,
+    F::Output: IntoResponse,
+{
+    type Output = Response;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        let this = self.project();
+        let answer = match this.ending {
+            Ending::Undecided(_) => Some(ready!(this.handler.poll(cx)).into_response()),
+            _ => None,
+        };
+        this.ending.poll(answer, cx)
+    }
+}
+
+impl<F> fmt::Debug for Watched<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Commit").finish_non_exhaustive()
+        f.debug_struct("Watched").finish_non_exhaustive()
+    }
+}
+
+/// What comes after the handler. Its code is there once, not in each handler.
+enum Ending {
+    Undecided(Decision),
+    /// Boxed, since most requests never come here.
+    Refreshing(Pin<Box<dyn Future<Output = Response> + Send>>),
+    Over,
+}
+
+impl Ending {
+    #[inline(never)]
+    fn poll(&mut self, answer: Option<Response>, cx: &mut Context<'_>) -> Poll<Response> {
+        if let Some(answer) = answer
+            && let Self::Undecided(decision) = std::mem::replace(self, Self::Over)
+        {
+            if decision.is_settled() {
+                return Poll::Ready(decision.tell(answer));
+            }
+            *self = Self::Refreshing(Box::pin(decision.commit(answer)));
+        }
+        let Self::Refreshing(refresh) = self else {
+            panic!("a future is not polled after it is ready");
+        };
+        let response = ready!(refresh.as_mut().poll(cx));
+        *self = Self::Over;
+        Poll::Ready(response)
     }
 }
 
@@ -151,6 +181,74 @@ impl fmt::Debug for Commit {
 #[inline(never)]
 fn rejection(misuse: Misuse) -> Response {
     misuse.into_response()
+}
+
+/// Decides, then extracts. It does not know the policy's type, so that routes share it.
+async fn guarded_parts<U, S, T>(
+    parts: &mut Parts,
+    state: &S,
+    policy: &'static Policy,
+) -> Result<(Guard, T), Response>
+where
+    S: Sync,
+    U: UserSource<S>,
+    T: FromRequestParts<S>,
+{
+    let decision = engine::decide::<U, S>(parts, state, policy).await;
+    let guard = Guard(decision.map_err(rejection)?);
+    match T::from_request_parts(parts, state).await {
+        Ok(inner) => Ok((guard, inner)),
+        Err(rejection) => Err(rejection.into_response()),
+    }
+}
+
+/// The same for what is extracted from the whole request.
+async fn guarded_request<U, S, T>(
+    request: Request,
+    state: &S,
+    policy: &'static Policy,
+) -> Result<(Guard, T), Response>
+where
+    S: Sync,
+    U: UserSource<S>,
+    T: FromRequest<S>,
+{
+    let (mut parts, body) = request.into_parts();
+    let decision = engine::decide::<U, S>(&mut parts, state, policy).await;
+    let guard = Guard(decision.map_err(rejection)?);
+    match T::from_request(Request::from_parts(parts, body), state).await {
+        Ok(inner) => Ok((guard, inner)),
+        Err(rejection) => Err(rejection.into_response()),
+    }
+}
+
+pin_project! {
+    /// An extraction that has got its policy's type back.
+    struct Under<P, F> {
+        #[pin]
+        extraction: F,
+        policy: PhantomData<fn() -> P>,
+    }
+}
+
+impl<P, F> Under<P, F> {
+    fn new(extraction: F) -> Self {
+        Self {
+            extraction,
+            policy: PhantomData,
+        }
+    }
+}
+
+impl<P, T, F> Future for Under<P, F>
+where
+    F: Future<Output = Result<(Guard, T), Response>>,
+{
+    type Output = Result<Guarded<P, T>, Response>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().extraction.poll(cx).map_ok(Guarded::new)
+    }
 }
 
 impl<S, P, T> FromRequestParts<S> for Guarded<P, T>
@@ -162,19 +260,12 @@ where
 {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
-        let guard = match engine::decide::<P::User, S>(parts, state, &P::POLICY).await {
-            Ok(decision) => Guard(decision),
-            Err(misuse) => return Err(rejection(misuse)),
-        };
-        match T::from_request_parts(parts, state).await {
-            Ok(inner) => Ok(Self {
-                guard,
-                inner,
-                policy: PhantomData,
-            }),
-            Err(rejection) => Err(rejection.into_response()),
-        }
+    fn from_request_parts(
+        parts: &mut Parts,
+        state: &S,
+    ) -> impl Future<Output = Result<Self, Response>> + Send {
+        let policy = const { &P::POLICY };
+        Under::new(guarded_parts::<P::User, S, T>(parts, state, policy))
     }
 }
 
@@ -187,20 +278,12 @@ where
 {
     type Rejection = Response;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let (mut parts, body) = request.into_parts();
-        let guard = match engine::decide::<P::User, S>(&mut parts, state, &P::POLICY).await {
-            Ok(decision) => Guard(decision),
-            Err(misuse) => return Err(rejection(misuse)),
-        };
-        match T::from_request(Request::from_parts(parts, body), state).await {
-            Ok(inner) => Ok(Self {
-                guard,
-                inner,
-                policy: PhantomData,
-            }),
-            Err(rejection) => Err(rejection.into_response()),
-        }
+    fn from_request(
+        request: Request,
+        state: &S,
+    ) -> impl Future<Output = Result<Self, Response>> + Send {
+        let policy = const { &P::POLICY };
+        Under::new(guarded_request::<P::User, S, T>(request, state, policy))
     }
 }
 

@@ -33,7 +33,7 @@ mod user;
 #[cfg(feature = "config")]
 #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
 pub use config::RefreshConfig;
-pub use extract::{Commit, Guard, Guarded};
+pub use extract::{Guard, Guarded, Watched};
 pub use info::{Outcome, RefreshInfo, SkipReason};
 pub use layer::{RefreshFuture, RefreshLayer, RefreshService};
 pub use policy::{Policy, RefreshPolicy};
@@ -59,14 +59,13 @@ pub mod __private {
     pub use time::Duration;
 
     pub use crate::policy::Policy;
+    use crate::user::UserSource;
 
     /// Its argument's type is what a named policy must be.
     pub const fn named_policy(policy: Policy) -> Policy {
         policy
     }
 
-    /// A function rather than a method, so that a handler whose answer is no response is told so in axum's words.
-    pub fn into_response(answer: impl axum::response::IntoResponse) -> Response {
-        answer.into_response()
-    }
+    /// Its bound is what a route's user must be where the router's state is known.
+    pub const fn extracted<U: UserSource<S>, S>() {}
 }

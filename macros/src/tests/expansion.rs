@@ -30,17 +30,16 @@ fn plain() {
                     .interval(::session_refresh::__private::Duration::seconds(86400));
             }
             /// The front page.
-            pub async fn home(
+            pub fn home(
                 guard: ::session_refresh::Guarded<__SessionRefresh_home, RefreshInfo>,
                 argument_1: CurrentUser,
-            ) -> ::session_refresh::__private::Response {
+            ) -> impl ::core::future::Future<Output = ::session_refresh::__private::Response> {
                 #[allow(clippy::unused_async)]
                 async fn home(refresh: RefreshInfo, user: CurrentUser) -> Html<String> {
                     render(refresh, user)
                 }
                 let (guard, first) = guard.into_parts();
-                let answer = home(first, argument_1).await;
-                guard.commit(::session_refresh::__private::into_response(answer)).await
+                guard.watch(home(first, argument_1))
             }
         "#]],
     );
@@ -60,14 +59,13 @@ fn without_arguments() {
                 type User = ::session_refresh::FromLayer;
                 const POLICY: ::session_refresh::Policy = ::session_refresh::Policy::new();
             }
-            async fn ping(
+            fn ping(
                 guard: ::session_refresh::Guarded<__SessionRefresh_ping, ()>,
-            ) -> ::session_refresh::__private::Response {
+            ) -> impl ::core::future::Future<Output = ::session_refresh::__private::Response> {
                 #[allow(clippy::unused_async)]
                 async fn ping() {}
                 let (guard, ()) = guard.into_parts();
-                let answer = ping().await;
-                guard.commit(::session_refresh::__private::into_response(answer)).await
+                guard.watch(ping())
             }
         "#]],
     );
@@ -101,9 +99,9 @@ fn generics_and_where_clause() {
                 const POLICY: ::session_refresh::Policy = ::session_refresh::Policy::new()
                     .skip_staff(true);
             }
-            async fn page<'a, U: SessionUser + 'a, const N: usize>(
+            fn page<'a, U: SessionUser + 'a, const N: usize>(
                 guard: ::session_refresh::Guarded<__SessionRefresh_page<U, N>, U>,
-            ) -> ::session_refresh::__private::Response
+            ) -> impl ::core::future::Future<Output = ::session_refresh::__private::Response>
             where
                 U: Clone,
                 &'a str: Sized,
@@ -117,8 +115,7 @@ fn generics_and_where_clause() {
                     [0; N]
                 }
                 let (guard, first) = guard.into_parts();
-                let answer = page::<U, N>(first).await;
-                guard.commit(::session_refresh::__private::into_response(answer)).await
+                guard.watch(page::<U, N>(first))
             }
         "#]],
     );
@@ -149,16 +146,15 @@ fn every_word() {
                     .skip_if(requests::is_polling)
                     .key("refreshed_at");
             }
-            pub(crate) async fn account(
+            pub(crate) fn account(
                 guard: prelude::refresh::Guarded<__SessionRefresh_account, User>,
-            ) -> prelude::refresh::__private::Response {
+            ) -> impl ::core::future::Future<Output = prelude::refresh::__private::Response> {
                 #[allow(clippy::unused_async)]
                 async fn account(user: User) -> Page {
                     Page
                 }
                 let (guard, first) = guard.into_parts();
-                let answer = account(first).await;
-                guard.commit(prelude::refresh::__private::into_response(answer)).await
+                guard.watch(account(first))
             }
         "##]],
     );
@@ -184,14 +180,13 @@ fn policy_and_computed_interval() {
                     __SESSION_REFRESH
                 };
             }
-            async fn password(
+            fn password(
                 guard: ::session_refresh::Guarded<__SessionRefresh_password, ()>,
-            ) -> ::session_refresh::__private::Response {
+            ) -> impl ::core::future::Future<Output = ::session_refresh::__private::Response> {
                 #[allow(clippy::unused_async)]
                 async fn password() {}
                 let (guard, ()) = guard.into_parts();
-                let answer = password().await;
-                guard.commit(::session_refresh::__private::into_response(answer)).await
+                guard.watch(password())
             }
         "#]],
     );
@@ -218,10 +213,10 @@ fn body_consumed_under_other_attributes() {
             }
             ///Saves a form.
             #[expect(clippy::unused_async)]
-            async fn save(
+            fn save(
                 guard: ::session_refresh::Guarded<__SessionRefresh_save, State<App>>,
                 argument_1: Form<Edit>,
-            ) -> ::session_refresh::__private::Response {
+            ) -> impl ::core::future::Future<Output = ::session_refresh::__private::Response> {
                 #[debug_handler(state = App)]
                 fn save(
                     State(app): State<App>,
@@ -230,8 +225,7 @@ fn body_consumed_under_other_attributes() {
                     async move { app.save(form.take()?) }
                 }
                 let (guard, first) = guard.into_parts();
-                let answer = save(first, argument_1).await;
-                guard.commit(::session_refresh::__private::into_response(answer)).await
+                guard.watch(save(first, argument_1))
             }
         "#]],
     );
