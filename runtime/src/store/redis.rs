@@ -1,12 +1,14 @@
 //! Redis: upstream's keys and records, and an expiry that moves alone.
+//!
+//! A record ends with its expiry. Ours have it in a fixed width, which upstream's reader understands as well, so that a
+//! touch can write over it in place, and a load need not ask for the key's expiry, too.
 
 use std::{fmt, sync::LazyLock};
 
 use axum::BoxError;
 use fred::{
-    clients::{Pipeline, Pool},
     interfaces::{KeysInterface, LuaInterface},
-    types::{Expiration, SetOptions, scripts::Script},
+    types::{Expiration, SetOptions, Value, scripts::Script},
 };
 use time::OffsetDateTime;
 
@@ -17,7 +19,9 @@ use crate::schedule::Millis;
 /// Redis 7 or later, or Valkey, with tower-sessions-redis-store's keys and records: an application can change to it and
 /// back, and nobody is logged out. A store of both releases of tower-sessions.
 ///
-/// The record and its true expiry are read in one round trip, and a touch is one script on the server.
+/// A load is one `GET`, and a touch one script on the server. (A record that upstream has written says only in the key
+/// when it expires, once it has been touched: it takes a second command until it is next saved.) Leave the keys' expiry
+/// to the store: it does not see what `EXPIRE` by hand does.
 ///
 /// ```no_run
 /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,16 +39,72 @@ pub struct RedisStore<C> {
     prefix: String,
 }
 
-/// ARGV: due before, expiry. Answers 1 for done, 0 for not due and -2, as Redis does, for gone. A key that never
-/// expires is never due.
+/// ARGV: due before, expiry, and that as the [`End`] of a record. Answers 1 for done, 0 for not due and -2, as Redis
+/// does, for gone. A key that never expires is never due.
 static TOUCH: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
-        "local now = redis.call('PEXPIRETIME', KEYS[1]) \
-         if now == -2 then return now end \
-         if now == -1 or now > tonumber(ARGV[1]) or now >= tonumber(ARGV[2]) then return 0 end \
-         return redis.call('PEXPIREAT', KEYS[1], ARGV[2])",
+        r"local now = redis.call('PEXPIRETIME', KEYS[1])
+        if now == -2 then return now end
+        if now == -1 or now > tonumber(ARGV[1]) or now >= tonumber(ARGV[2]) then return 0 end
+        local form = '^\153' .. string.rep('\210....', 9) .. '$'
+        if string.find(redis.call('GETRANGE', KEYS[1], -#ARGV[3], -1), form) then
+            redis.call('SETRANGE', KEYS[1], redis.call('STRLEN', KEYS[1]) - #ARGV[3], ARGV[3])
+        end
+        return redis.call('PEXPIREAT', KEYS[1], ARGV[2])",
     )
 });
+
+/// How a record ends: its expiry as an array of nine integers of 32 bits.
+///
+/// A reader that knows what is written finds the same as in upstream's records, whose integers are as short as can be.
+struct End([u8; Self::LENGTH]);
+
+impl End {
+    /// The form's markers for an array of nine, and for an integer of 32 bits.
+    const ARRAY: u8 = 0x99;
+    const INTEGER: u8 = 0xd2;
+    const LENGTH: usize = 1 + 9 * 5;
+
+    fn new(expiry: OffsetDateTime) -> Self {
+        let (hours, minutes, seconds) = expiry.offset().as_hms();
+        // As `time` serializes it. A day has fewer nanoseconds than fit, so nothing is cut.
+        let numbers: [i32; 9] = [
+            expiry.year(),
+            expiry.ordinal().into(),
+            expiry.hour().into(),
+            expiry.minute().into(),
+            expiry.second().into(),
+            expiry.nanosecond().cast_signed(),
+            hours.into(),
+            minutes.into(),
+            seconds.into(),
+        ];
+        let mut bytes = [Self::INTEGER; Self::LENGTH];
+        bytes[0] = Self::ARRAY;
+        for (place, number) in bytes[1..].chunks_exact_mut(5).zip(numbers) {
+            place[1..].copy_from_slice(&number.to_be_bytes());
+        }
+        Self(bytes)
+    }
+
+    /// Whether a record ends so.
+    fn is_of(record: &[u8]) -> bool {
+        record.last_chunk::<{ Self::LENGTH }>().is_some_and(|end| {
+            end[0] == Self::ARRAY
+                && end[1..]
+                    .chunks_exact(5)
+                    .all(|number| number[0] == Self::INTEGER)
+        })
+    }
+}
+
+/// A record as upstream encodes it, but for its [`End`].
+fn encode(record: RecordRef<'_>) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    let mut bytes = rmp_serde::to_vec(&record)?;
+    bytes.truncate(bytes.len() - rmp_serde::to_vec(&record.expiry_date)?.len());
+    bytes.extend(End::new(record.expiry_date).0);
+    Ok(bytes)
+}
 
 impl<C> RedisStore<C> {
     /// Sessions under their ids, as tower-sessions-redis-store keeps them.
@@ -68,33 +128,14 @@ impl<C> RedisStore<C> {
 }
 
 /// A client of fred, or a pool of them.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a client of fred 10",
-    note = "`RedisStore` takes a `fred::clients::Client` or a `fred::clients::Pool`"
-)]
-pub trait Client: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static {
-    /// Sends what is asked of it over one connection, together.
-    #[doc(hidden)]
-    fn pipeline(&self) -> Pipeline<fred::clients::Client>;
-}
+pub trait Client: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static {}
 
-impl Client for fred::clients::Client {
-    fn pipeline(&self) -> Pipeline<Self> {
-        self.pipeline()
-    }
-}
-
-impl Client for Pool {
-    fn pipeline(&self) -> Pipeline<fred::clients::Client> {
-        self.next().pipeline()
-    }
-}
+impl<C: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static> Client for C {}
 
 impl<C: Client> RedisStore<C> {
     /// Answers whether the condition held.
     async fn set(&self, record: RecordRef<'_>, condition: SetOptions) -> Result<bool, StoreError> {
-        let data =
-            rmp_serde::to_vec(&record).map_err(|error| StoreError::Encode(error.to_string()))?;
+        let data = encode(record).map_err(|error| StoreError::Encode(error.to_string()))?;
         let expiry = Expiration::PXAT(millis(record.expiry_date));
         // `OK` or nil. Asked for as a boolean, nil would be an error.
         let set: Option<String> = self
@@ -111,20 +152,11 @@ impl<C: Client> RedisStore<C> {
         Ok(set.is_some())
     }
 
-    /// The record and its expiry. Another client may come in between: then the expiry is the later one's, as it would be
-    /// for a record that was read a moment before.
-    async fn read(&self, key: String) -> Result<(Option<Vec<u8>>, i64), fred::error::Error> {
-        let pipeline = self.client.pipeline();
-        let () = pipeline.get(key.as_str()).await?;
-        let () = pipeline.pexpire_time(key).await?;
-        pipeline.all().await
-    }
-
     async fn run(
         &self,
         script: &Script,
         id: SessionId,
-        arguments: Vec<i64>,
+        arguments: Vec<Value>,
     ) -> Result<i64, StoreError> {
         match self
             .client
@@ -143,9 +175,6 @@ impl<C: Client> RedisStore<C> {
         }
     }
 }
-
-/// What Redis says of a key that is not there.
-const GONE: i64 = -2;
 
 fn millis(time: OffsetDateTime) -> i64 {
     Millis::from(time).into()
@@ -176,15 +205,19 @@ impl<C: Client, R: Release> Records<R> for RedisStore<C> {
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
-        let (data, expiry) = self.read(self.key(id)).await.map_err(backend)?;
-        let Some(data) = data.filter(|_| expiry != GONE) else {
+        let key = self.key(id);
+        let data: Option<Vec<u8>> = self.client.get(key.as_str()).await.map_err(backend)?;
+        let Some(data) = data else {
             return Ok(None);
         };
         let mut record: Record =
             rmp_serde::from_slice(&data).map_err(|error| StoreError::Decode(error.to_string()))?;
-        // A key without expiry keeps the record's own.
-        if let Some(expiry) = Millis::new(expiry).filter(|_| expiry >= 0) {
-            record.expiry_date = expiry.into();
+        if !End::is_of(&data) {
+            // A key that never expires, or has just gone, leaves the record its own.
+            let expiry: i64 = self.client.pexpire_time(key).await.map_err(backend)?;
+            if let Some(expiry) = Millis::new(expiry).filter(|_| expiry >= 0) {
+                record.expiry_date = expiry.into();
+            }
         }
         Ok(Some(record))
     }
@@ -202,7 +235,15 @@ impl<C: Client> Touch for RedisStore<C> {
         expiry: OffsetDateTime,
     ) -> Result<Touched, BoxError> {
         let touched = self
-            .run(&TOUCH, id, vec![millis(due_before), millis(expiry)])
+            .run(
+                &TOUCH,
+                id,
+                vec![
+                    millis(due_before).into(),
+                    millis(expiry).into(),
+                    Value::from(&End::new(expiry).0[..]),
+                ],
+            )
             .await?;
         Ok(match touched {
             1 => Touched::Done,

@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
 };
 use tower_sessions::{
-    SessionStore as _,
+    SessionStore,
     session::{Id, Record},
 };
 
@@ -91,7 +91,7 @@ async fn touches_send_the_same<B: Backend>(
             data,
             expiry_date,
         };
-        backend.plain().create(&mut record).await.unwrap();
+        backend.touching().create(&mut record).await.unwrap();
         let expiry = expiry_date + Duration::HOUR;
         let before = wire.sent.load(Ordering::SeqCst);
         assert_eq!(
@@ -146,4 +146,31 @@ async fn the_bytes_of_a_refresh_do_not_grow_with_the_session() {
         let store = RedisStore::new(Redis::at(&wire.url).await.pool);
         touches_send_the_same("Redis", &wire, &backend, &store, &sizes).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_redis_a_load_asks_for_no_more_than_a_plain_stores() {
+    let Some(backend) = Redis::connect().await else {
+        return;
+    };
+    let wire = Wire::to("REDIS_URL", 6379).await.unwrap();
+    let behind = Redis::at(&wire.url).await;
+    let mut record = Record {
+        id: Id::default(),
+        data: [("fill".to_owned(), "x".into())].into(),
+        expiry_date: OffsetDateTime::now_utc() + Duration::HOUR,
+    };
+    backend.touching().create(&mut record).await.unwrap();
+    let (plain, touching) = (behind.plain(), behind.touching());
+    let mut sent = [0; 2];
+    for (store, sent) in [&plain as &dyn SessionStore, &touching]
+        .into_iter()
+        .zip(&mut sent)
+    {
+        let before = wire.sent.load(Ordering::SeqCst);
+        assert!(store.load(&record.id).await.unwrap().is_some());
+        *sent = wire.sent.load(Ordering::SeqCst) - before;
+    }
+    assert_eq!(sent[0], sent[1]);
+    backend.touching().delete(&record.id).await.unwrap();
 }

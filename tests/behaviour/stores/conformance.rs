@@ -125,3 +125,50 @@ async fn the_upstream_crates_sessions_are_ours_and_the_reverse<B: Backend>(backe
     theirs.delete(&record.id).await.unwrap();
     assert_eq!(ours.load(&record.id).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn on_redis_a_touch_moves_the_expiry_in_the_record_too() {
+    let Some(backend) = Redis::connect().await else {
+        return;
+    };
+    let (theirs, ours) = (backend.plain(), backend.touching());
+    let now = OffsetDateTime::now_utc();
+    let now = now.replace_millisecond(now.millisecond()).unwrap();
+    // Times of which upstream writes each number in as few bytes as it can, and in as many.
+    for expiry in [
+        (now + Duration::days(400))
+            .replace_ordinal(1)
+            .unwrap()
+            .replace_time(time::Time::MIDNIGHT),
+        (now + Duration::days(400))
+            .replace_ordinal(365)
+            .unwrap()
+            .replace_time(time::macros::time!(23:59:59.999)),
+    ] {
+        for created_by_us in [true, false] {
+            let mut record = Record {
+                id: Id::default(),
+                data: HashMap::from([("user".to_owned(), json!({"id": 7}))]),
+                expiry_date: now + Duration::HOUR,
+            };
+            let created = if created_by_us {
+                ours.create(&mut record).await
+            } else {
+                theirs.create(&mut record).await
+            };
+            created.unwrap();
+            let touched = ours.touch(record.id.into(), expiry, expiry).await.unwrap();
+            assert_eq!(touched, Touched::Done);
+            let touched = Record {
+                expiry_date: expiry,
+                ..record.clone()
+            };
+            assert_eq!(ours.load(&record.id).await.unwrap(), Some(touched.clone()));
+            if created_by_us {
+                // Whoever reads the record alone learns it, too.
+                assert_eq!(theirs.load(&record.id).await.unwrap(), Some(touched));
+            }
+            ours.delete(&record.id).await.unwrap();
+        }
+    }
+}
