@@ -449,14 +449,21 @@ fn nameless(literal: &Lit) -> Error {
 
 fn unknown(word: &Ident) -> Error {
     let name = word.to_string();
+    let begun = WORDS.into_iter().filter(|known| known.starts_with(&name));
     let nearest = WORDS
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(known, &name), known))
         .min()
-        .filter(|(distance, known)| *distance <= known.len() / 3);
-    let help = match nearest {
-        Some((_, known)) => format!("did you mean `{known}`?"),
-        None => format!("words are `{}`", WORDS.join("`, `")),
+        .filter(|(distance, known)| *distance <= known.len() / 3)
+        .map(|(_, known)| known);
+    let mut meant: Vec<_> = begun.collect();
+    if meant.is_empty() {
+        meant.extend(nearest);
+    }
+    let help = if meant.is_empty() {
+        format!("words are `{}`", WORDS.join("`, `"))
+    } else {
+        format!("did you mean `{}`?", meant.join("` or `"))
     };
     mistake(word, format!("unknown word `{name}`"), help)
 }

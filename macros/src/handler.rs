@@ -16,7 +16,7 @@ pub(crate) struct Handler {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) vis: Visibility,
     pub(crate) sig: Signature,
-    /// The braces and what is between them.
+    /// The braces and what is between them, or an editor's placeholder.
     pub(crate) body: TokenTree,
 }
 
@@ -49,10 +49,15 @@ impl Handler {
         if let Some(mistake) = not_a_function(&head) {
             return Err(mistake);
         }
-        // A declaration ends in a semicolon.
-        let Some(body @ TokenTree::Group(_)) = head.pop() else {
-            let head: TokenStream = head.into_iter().collect();
-            return Err(mistake(head, "a handler needs a body", FREE));
+        let body = match head.pop() {
+            Some(body @ TokenTree::Group(_)) => body,
+            // In its place, rust-analyzer puts back a body that it could not parse.
+            Some(TokenTree::Ident(body)) if body == "__ra_fixup" => body.into(),
+            // A declaration ends in a semicolon.
+            _ => {
+                let head: TokenStream = head.into_iter().collect();
+                return Err(mistake(head, "a handler needs a body", FREE));
+            }
         };
         // The compiler says more about it, and has done so already.
         let Head { attrs, vis, sig } = syn::parse2(head.into_iter().collect())

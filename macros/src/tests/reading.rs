@@ -262,6 +262,32 @@ fn only_a_free_function_is_a_handler() {
 }
 
 #[test]
+fn a_body_that_an_editor_holds_back_is_a_body() {
+    let expansion = super::expand(
+        "",
+        "async fn page(refresh: RefreshInfo) -> String __ra_fixup",
+    );
+    assert!(messages(expansion.clone()).is_empty(), "{expansion}");
+    assert!(expansion.to_string().contains("__ra_fixup"));
+}
+
+#[test]
+fn a_word_that_is_only_begun_is_completed() {
+    for (word, help) in [
+        ("skip_s", "did you mean `skip_staff` or `skip_superuser`?"),
+        ("inter", "did you mean `interval`?"),
+        ("pollicy", "did you mean `policy`?"),
+        ("skip_stuff", "did you mean `skip_staff`?"),
+    ] {
+        let messages = messages(super::expand(word, "async fn a() {}"));
+        let [message] = messages.as_slice() else {
+            panic!("{word}: {messages:?}");
+        };
+        assert!(message.ends_with(help), "{message}");
+    }
+}
+
+#[test]
 fn one_mistake_in_the_head_is_one_error() {
     for (item, message) in [
         ("const fn a() {}", "a handler can't be `const`"),
