@@ -16,6 +16,7 @@
 mod config;
 mod engine;
 mod extract;
+mod fingerprint;
 pub mod guide;
 mod info;
 mod layer;

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashSet,
-    hash::{BuildHasher, Hasher, RandomState},
+    hash::{BuildHasher as _, RandomState},
     sync::{
         LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,11 +15,11 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use foldhash::{SharedSeed, quality::FoldHasher};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
+    fingerprint::Fingerprint,
     schedule::Millis,
     session::{Session, SessionError},
     store::Data,
@@ -58,25 +58,27 @@ pub(crate) struct Loaded {
     /// Which load this is: no other in this process has the same number.
     number: u64,
     /// Of the data as loaded.
-    fingerprint: u64,
+    fingerprint: Fingerprint,
 }
 
 impl From<Loaded> for Value {
     fn from(loaded: Loaded) -> Self {
         let ahead = i64::try_from(loaded.clock_ahead.whole_milliseconds()).unwrap_or(i64::MAX);
+        let [of_bytes, hash] = loaded.fingerprint.to_json();
         Value::Array(vec![
             loaded.expiry.into(),
             ahead.into(),
             loaded.touched.into(),
             loaded.number.into(),
-            loaded.fingerprint.into(),
+            of_bytes,
+            hash,
         ])
     }
 }
 
 impl Loaded {
     fn from_value(value: &Value) -> Option<Self> {
-        let [expiry, ahead, touched, number, fingerprint] = value.as_array()?.as_slice() else {
+        let [expiry, ahead, touched, number, of_bytes, hash] = value.as_array()?.as_slice() else {
             return None;
         };
         Some(Self {
@@ -84,7 +86,7 @@ impl Loaded {
             clock_ahead: time::Duration::milliseconds(ahead.as_i64()?),
             touched: touched.as_bool()?,
             number: number.as_u64()?,
-            fingerprint: fingerprint.as_u64()?,
+            fingerprint: Fingerprint::from_json(of_bytes, hash)?,
         })
     }
 
@@ -119,7 +121,20 @@ impl Loaded {
 
     /// Whether the data is what was loaded.
     pub(crate) fn is_data(self, data: &Data) -> bool {
-        self.fingerprint == fingerprint(data)
+        self.fingerprint.is_of(entries(data))
+    }
+
+    /// What will be known of data that is known to be what was loaded, whatever its bytes in the store were.
+    pub(crate) fn confirmed(self, data: &Data) -> Self {
+        let fingerprint = if matches!(self.fingerprint, Fingerprint::Values(_)) {
+            self.fingerprint
+        } else {
+            Fingerprint::of_values(entries(data))
+        };
+        Self {
+            fingerprint,
+            ..self
+        }
     }
 
     /// Remembers that this load's record was written in full. From then on equal data no longer means that the store
@@ -136,15 +151,20 @@ impl Loaded {
     }
 }
 
-/// Puts into a freshly loaded record what the engine and the next save want to know.
-pub(crate) fn attach(data: &mut Data, expiry: OffsetDateTime, clock_ahead: time::Duration) {
+/// Puts into a freshly loaded record what the engine and the next save want to know. Its store may have a fingerprint.
+pub(crate) fn attach(
+    data: &mut Data,
+    expiry: OffsetDateTime,
+    clock_ahead: time::Duration,
+    fingerprint: Option<Fingerprint>,
+) {
     static LOADS: AtomicU64 = AtomicU64::new(0);
     let loaded = Loaded {
         expiry: expiry.into(),
         clock_ahead,
         touched: false,
         number: LOADS.fetch_add(1, Ordering::Relaxed),
-        fingerprint: fingerprint(data),
+        fingerprint: fingerprint.unwrap_or_else(|| Fingerprint::of_values(entries(data))),
     };
     data.insert(KEY.clone(), loaded.into());
     REWRITTEN.seen(&LOADS);
@@ -240,94 +260,6 @@ impl Rewritten {
     }
 }
 
-/// A hash of the application's data, keyed per process, that does not depend on the order of a record's entries.
-///
-/// Nobody sees it or learns the key, so nobody can look for two sessions that have the same one.
-fn fingerprint(data: &Data) -> u64 {
-    static SEEDS: LazyLock<(u64, SharedSeed)> = LazyLock::new(|| {
-        let random = RandomState::new();
-        (random.hash_one(0), SharedSeed::from_u64(random.hash_one(1)))
-    });
-    let (seed, shared) = &*SEEDS;
-    entries(data)
-        .map(|(key, value)| {
-            let mut hasher = FoldHasher::with_seed(*seed, shared);
-            hasher.write(key.as_bytes());
-            hash_value(value, &mut hasher);
-            hasher.finish()
-        })
-        // Keys differ, so no two entries' hashes cancel each other out.
-        .fold(0, u64::wrapping_add)
-}
-
-/// What comes next in what is hashed, so that different values make different sequences.
-#[derive(Clone, Copy)]
-enum Tag {
-    Null = 1,
-    Bool,
-    Unsigned,
-    Negative,
-    Decimal,
-    Text,
-    Array,
-    Object,
-}
-
-/// A tag with a number: the value, or how much comes next.
-#[inline]
-fn hash_tag(tag: Tag, number: u64, hasher: &mut FoldHasher<'_>) {
-    hasher.write_u128(u128::from(number) | (tag as u128) << 64);
-}
-
-#[inline]
-fn hash_text(tag: Tag, text: &str, hasher: &mut FoldHasher<'_>) {
-    hash_tag(tag, text.len() as u64, hasher);
-    hasher.write(text.as_bytes());
-}
-
-#[inline(always)]
-#[allow(
-    clippy::inline_always,
-    reason = "most values are small: their calls would cost more than they do"
-)]
-fn hash_value(value: &Value, hasher: &mut FoldHasher<'_>) {
-    match value {
-        Value::Null => hash_tag(Tag::Null, 0, hasher),
-        Value::Bool(bool) => hash_tag(Tag::Bool, u64::from(*bool), hasher),
-        Value::Number(number) => {
-            if let Some(number) = number.as_u64() {
-                hash_tag(Tag::Unsigned, number, hasher);
-            } else if let Some(number) = number.as_i64() {
-                hash_tag(Tag::Negative, number.cast_unsigned(), hasher);
-            } else {
-                // As text: exact, also where serde_json keeps numbers of any precision.
-                hash_text(Tag::Decimal, &number.to_string(), hasher);
-            }
-        }
-        Value::String(text) => hash_text(Tag::Text, text, hasher),
-        Value::Array(values) => hash_array(values, hasher),
-        Value::Object(object) => hash_object(object, hasher),
-    }
-}
-
-#[inline(never)]
-fn hash_array(values: &[Value], hasher: &mut FoldHasher<'_>) {
-    hash_tag(Tag::Array, values.len() as u64, hasher);
-    for value in values {
-        hash_value(value, hasher);
-    }
-}
-
-/// In the order that the object has: nothing changes it but a new value.
-#[inline(never)]
-fn hash_object(object: &Map<String, Value>, hasher: &mut FoldHasher<'_>) {
-    hash_tag(Tag::Object, object.len() as u64, hasher);
-    for (key, value) in object {
-        hasher.write(key.as_bytes()); // The hasher tells lengths apart.
-        hash_value(value, hasher);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -339,85 +271,10 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_covers_every_type_and_every_bit() {
-        let values = [
-            json!(null),
-            json!(false),
-            json!(true),
-            json!(0),
-            json!(1),
-            json!(-1),
-            json!(u64::MAX),
-            json!(i64::MIN),
-            json!(1.0),
-            json!(1.5),
-            json!(f64::MAX),
-            json!(f64::from_bits(1)),
-            // The same 64 bits as other types.
-            json!(1.0_f64.to_bits()),
-            json!(i64::MIN.cast_unsigned()),
-            json!(""),
-            json!("0"),
-            json!("1"),
-            json!("null"),
-            json!("a"),
-            json!("A"),
-            json!("a\0"),
-            json!([]),
-            json!([null]),
-            json!([[]]),
-            json!([[], []]),
-            json!(["a", "b"]),
-            json!(["b", "a"]),
-            json!(["ab"]),
-            json!([1, 2]),
-            json!([[1], 2]),
-            json!([[1, 2]]),
-            json!({}),
-            json!({"a": null}),
-            json!({"a": {}}),
-            json!({"a": {"b": 1}}),
-            json!({"a": 1, "b": 2}),
-            json!({"a": 2, "b": 1}),
-            json!({"a": {"b": 1}, "c": 2}),
-            json!({"a": {"b": 1, "c": 2}}),
-        ];
-        let prints: HashSet<_> = values
-            .iter()
-            .map(|value| fingerprint(&data(json!({"key": value}))))
-            .collect();
-        assert_eq!(prints.len(), values.len());
-        assert_ne!(
-            fingerprint(&data(json!({"a": 1}))),
-            fingerprint(&data(json!({"b": 1})))
-        );
-        assert_ne!(
-            fingerprint(&data(json!({"a": 1, "b": 2}))),
-            fingerprint(&data(json!({"a": 2, "b": 1})))
-        );
-        assert_ne!(
-            fingerprint(&data(json!({}))),
-            fingerprint(&data(json!({"a": null})))
-        );
-    }
-
-    #[test]
-    fn the_fingerprint_does_not_depend_on_the_order_of_keys() {
-        let mut pairs: Vec<_> = (0..50)
-            .map(|index| (format!("key{index}"), json!({"x": index, "y": [index]})))
-            .collect();
-        let before = fingerprint(&pairs.iter().cloned().collect());
-        pairs.reverse();
-        assert_eq!(before, fingerprint(&pairs.iter().cloned().collect()));
-    }
-
-    #[test]
     fn what_is_attached_is_not_data() {
         let mut record = data(json!({"a": 1}));
-        let before = fingerprint(&record);
         let expiry = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
-        attach(&mut record, expiry, time::Duration::ZERO);
-        assert_eq!(fingerprint(&record), before);
+        attach(&mut record, expiry, time::Duration::ZERO, None);
         assert_eq!(stripped(&record), data(json!({"a": 1})));
         let loaded = Loaded::of(&record).unwrap();
         assert!(loaded.is_data(&record) && loaded.expiry == expiry.into() && !loaded.touched);

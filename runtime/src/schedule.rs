@@ -1,6 +1,9 @@
 //! Due or not: arithmetic on values, without I/O and without a clock of its own.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::Value;
 use time::{Duration, OffsetDateTime, PrimitiveDateTime};
@@ -36,8 +39,10 @@ impl Millis {
     const MIN: i64 = PrimitiveDateTime::MIN.assume_utc().unix_timestamp() * 1000;
     const MAX: i64 = PrimitiveDateTime::MAX.assume_utc().unix_timestamp() * 1000 + 999;
 
+    /// By the system's clock; before 1970, 1970.
     pub(crate) fn now() -> Self {
-        OffsetDateTime::now_utc().into()
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self::clamp(now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX)))
     }
 
     pub(crate) fn new(milliseconds: i64) -> Option<Self> {

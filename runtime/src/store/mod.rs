@@ -15,6 +15,8 @@
 mod backoff;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "_encoded")]
+mod encoded;
 #[cfg(feature = "redis")]
 mod redis;
 mod refresh;
@@ -23,6 +25,10 @@ mod serialized;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
 
+/// For the benches, whose store is as ours are. Not a public interface.
+#[cfg(feature = "_encoded")]
+#[doc(hidden)]
+pub use encoded::decode;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 pub use refresh::RefreshStore;
@@ -60,6 +66,11 @@ use time::OffsetDateTime;
     note = "tower-sessions' `CachingSessionStore` can't be reached inside: its cache would go on serving the old expiry unless each touch goes through it, as `Serialized` does"
 )]
 pub trait Touch: Send + Sync + 'static {
+    /// Whether its `load` tells the fingerprint of the data that it answers with. Only a store that reads the bytes itself
+    /// can; one that wraps it may change the data.
+    #[doc(hidden)]
+    const TELLS: bool = false;
+
     /// Moves the expiry of a live record to `expiry` if it is at or before `due_before` and before `expiry`.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use fred::{
 };
 use time::OffsetDateTime;
 
+use super::encoded;
 use super::release::{Record, RecordRef, Records, Release, StoreError};
 use super::{SessionId, Touch, Touched};
 use crate::schedule::Millis;
@@ -39,7 +40,7 @@ pub struct RedisStore<C> {
     prefix: String,
 }
 
-/// ARGV: due before, expiry, and that as the [`End`] of a record. Answers 1 for done, 0 for not due and -2, as Redis
+/// ARGV: due before, expiry, and that as the [`end`](encoded::end) of a record. Answers 1 for done, 0 for not due and -2, as Redis
 /// does, for gone. A key that never expires is never due.
 static TOUCH: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
@@ -53,58 +54,6 @@ static TOUCH: LazyLock<Script> = LazyLock::new(|| {
         return redis.call('PEXPIREAT', KEYS[1], ARGV[2])",
     )
 });
-
-/// How a record ends: its expiry as an array of nine integers of 32 bits.
-///
-/// A reader that knows what is written finds the same as in upstream's records, whose integers are as short as can be.
-struct End([u8; Self::LENGTH]);
-
-impl End {
-    /// The form's markers for an array of nine, and for an integer of 32 bits.
-    const ARRAY: u8 = 0x99;
-    const INTEGER: u8 = 0xd2;
-    const LENGTH: usize = 1 + 9 * 5;
-
-    fn new(expiry: OffsetDateTime) -> Self {
-        let (hours, minutes, seconds) = expiry.offset().as_hms();
-        // As `time` serializes it. A day has fewer nanoseconds than fit, so nothing is cut.
-        let numbers: [i32; 9] = [
-            expiry.year(),
-            expiry.ordinal().into(),
-            expiry.hour().into(),
-            expiry.minute().into(),
-            expiry.second().into(),
-            expiry.nanosecond().cast_signed(),
-            hours.into(),
-            minutes.into(),
-            seconds.into(),
-        ];
-        let mut bytes = [Self::INTEGER; Self::LENGTH];
-        bytes[0] = Self::ARRAY;
-        for (place, number) in bytes[1..].chunks_exact_mut(5).zip(numbers) {
-            place[1..].copy_from_slice(&number.to_be_bytes());
-        }
-        Self(bytes)
-    }
-
-    /// Whether a record ends so.
-    fn is_of(record: &[u8]) -> bool {
-        record.last_chunk::<{ Self::LENGTH }>().is_some_and(|end| {
-            end[0] == Self::ARRAY
-                && end[1..]
-                    .chunks_exact(5)
-                    .all(|number| number[0] == Self::INTEGER)
-        })
-    }
-}
-
-/// A record as upstream encodes it, but for its [`End`].
-fn encode(record: RecordRef<'_>) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-    let mut bytes = rmp_serde::to_vec(&record)?;
-    bytes.truncate(bytes.len() - rmp_serde::to_vec(&record.expiry_date)?.len());
-    bytes.extend(End::new(record.expiry_date).0);
-    Ok(bytes)
-}
 
 impl<C> RedisStore<C> {
     /// Sessions under their ids, as tower-sessions-redis-store keeps them.
@@ -135,7 +84,8 @@ impl<C: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static> Clien
 impl<C: Client> RedisStore<C> {
     /// Answers whether the condition held.
     async fn set(&self, record: RecordRef<'_>, condition: SetOptions) -> Result<bool, StoreError> {
-        let data = encode(record).map_err(|error| StoreError::Encode(error.to_string()))?;
+        let data =
+            encoded::with_end(record).map_err(|error| StoreError::Encode(error.to_string()))?;
         let expiry = Expiration::PXAT(millis(record.expiry_date));
         // `OK` or nil. Asked for as a boolean, nil would be an error.
         let set: Option<String> = self
@@ -211,8 +161,8 @@ impl<C: Client, R: Release> Records<R> for RedisStore<C> {
             return Ok(None);
         };
         let mut record: Record =
-            rmp_serde::from_slice(&data).map_err(|error| StoreError::Decode(error.to_string()))?;
-        if !End::is_of(&data) {
+            encoded::decode(&data).map_err(|error| StoreError::Decode(error.to_string()))?;
+        if !encoded::has_end(&data) {
             // A key that never expires, or has just gone, leaves the record its own.
             let expiry: i64 = self.client.pexpire_time(key).await.map_err(backend)?;
             if let Some(expiry) = Millis::new(expiry).filter(|_| expiry >= 0) {
@@ -228,6 +178,8 @@ impl<C: Client, R: Release> Records<R> for RedisStore<C> {
 }
 
 impl<C: Client> Touch for RedisStore<C> {
+    const TELLS: bool = true;
+
     async fn touch(
         &self,
         id: SessionId,
@@ -241,7 +193,7 @@ impl<C: Client> Touch for RedisStore<C> {
                 vec![
                     millis(due_before).into(),
                     millis(expiry).into(),
-                    Value::from(&End::new(expiry).0[..]),
+                    Value::from(encoded::end(expiry).as_slice()),
                 ],
             )
             .await?;

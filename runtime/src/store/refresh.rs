@@ -1,6 +1,7 @@
 //! The store around the application's: a save of unchanged data becomes a touch.
 
 use std::{
+    cell::Cell,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::{
     TARGET,
+    fingerprint::Fingerprint,
     metrics::Touching,
     record::{self, Loaded},
     schedule::Millis,
@@ -201,7 +203,7 @@ impl<S: Touch + AnyStore<R>, R: 'static> Records<R> for RefreshStore<S> {
                         .touch(record.id, commit.due_before, commit.expiry)
                         .await;
                     commit.finish(match touched {
-                        Ok(Touched::Done) => Committed::Done(loaded),
+                        Ok(Touched::Done) => Committed::Done(loaded.confirmed(record.data)),
                         Ok(Touched::NotDue) => Committed::NotDue,
                         Ok(Touched::Gone) => Committed::Gone,
                         Err(TouchFailed) => Committed::Failed,
@@ -235,13 +237,23 @@ impl<S: Touch + AnyStore<R>, R: 'static> Records<R> for RefreshStore<S> {
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
-        let Some(mut record) = self.store.load(id).await? else {
+        let (loaded, fingerprint) = if S::TELLS {
+            told(self.store.load(id)).await
+        } else {
+            (self.store.load(id).await, None)
+        };
+        let Some(mut record) = loaded? else {
             return Ok(None);
         };
         if self.has_ended(record.expiry_date.into()) {
             return Ok(None);
         }
-        record::attach(&mut record.data, record.expiry_date, self.clock_ahead());
+        record::attach(
+            &mut record.data,
+            record.expiry_date,
+            self.clock_ahead(),
+            fingerprint,
+        );
         Ok(Some(record))
     }
 
@@ -318,4 +330,29 @@ impl Commit {
 /// Runs a save as the commit of a refresh.
 pub(crate) async fn committing<F: Future>(commit: &Commit, save: F) -> F::Output {
     COMMIT.scope(commit.clone(), save).await
+}
+
+tokio::task_local! {
+    static LOADED: Cell<Option<Fingerprint>>;
+}
+
+/// What a load answers, and the fingerprint that its store tells.
+pub(super) async fn told<F: Future>(load: F) -> (F::Output, Option<Fingerprint>) {
+    let load = async {
+        let loaded = load.await;
+        (loaded, LOADED.with(Cell::take))
+    };
+    LOADED.scope(Cell::new(None), load).await
+}
+
+/// Whether somebody wants to know.
+#[cfg(feature = "_encoded")]
+pub(super) fn is_told() -> bool {
+    LOADED.try_with(|_| ()).is_ok()
+}
+
+/// What a store of ours says on a load.
+#[cfg(feature = "_encoded")]
+pub(super) fn tell_loaded(fingerprint: Fingerprint) {
+    let _nobody = LOADED.try_with(|loaded| loaded.set(Some(fingerprint)));
 }

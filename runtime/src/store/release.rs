@@ -38,7 +38,7 @@ pub(crate) trait Release: 'static {
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "redis", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "_encoded", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionId(pub i128);
 
 impl fmt::Display for SessionId {
@@ -55,7 +55,6 @@ pub(crate) type Data = HashMap<String, Value>;
 
 /// A session as stores keep it.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "redis", derive(serde::Deserialize))]
 #[doc(hidden)]
 pub struct Record {
     pub id: SessionId,

@@ -16,7 +16,7 @@ use tower_sessions::{
     session_store::{Error, Result},
 };
 
-use super::{SessionId, Touch, Touched};
+use super::{SessionId, Touch, Touched, encoded};
 
 /// A store's statements, its table's name filled in.
 #[derive(Debug)]
@@ -116,10 +116,10 @@ macro_rules! sql_store {
                     .map_err(backend)?;
                 let Some(row) = row else { return Ok(None) };
                 let data: &[u8] = row.try_get(0).map_err(backend)?;
-                let mut record: Record =
-                    rmp_serde::from_slice(data).map_err(|error| Error::Decode(error.to_string()))?;
+                let mut record =
+                    encoded::decode(data).map_err(|error| Error::Decode(error.to_string()))?;
                 record.expiry_date = row.try_get(1).map_err(backend)?;
-                Ok(Some(record))
+                Ok(Some(record.into()))
             }
 
             async fn delete(&self, id: &Id) -> Result<()> {
@@ -137,6 +137,8 @@ macro_rules! sql_store {
 
         #[cfg(feature = $feature)]
         impl Touch for $store {
+            const TELLS: bool = true;
+
             async fn touch(
                 &self,
                 id: SessionId,

@@ -10,7 +10,9 @@ use axum::{
 use serde_json::{Value, json};
 use session_refresh::{RefreshInfo, session_refresh, store::RefreshStore};
 use session_refresh_tests::{
-    Client, Gate, Server, TestClock, backends::Backend, login_routes, on_every_store,
+    Client, Gate, Server, TestClock,
+    backends::{Backend, Sqlite},
+    login_routes, on_every_store,
 };
 use time::{Duration, OffsetDateTime};
 use tower_sessions::{
@@ -543,4 +545,38 @@ async fn an_expired_session_is_gone<B: Backend>(backend: B) {
     app.clock.advance(14 * DAY);
     app.gate.open();
     assert_eq!(page.await.unwrap().outcome(), "gone");
+}
+
+#[tokio::test]
+async fn a_refresh_writes_no_data_however_it_was_encoded() {
+    let app = App::start(Sqlite::connect().await.unwrap()).await;
+    let (client, id) = app.due().await;
+    let read = async || -> Vec<u8> {
+        sqlx::query_scalar("select data from tower_sessions where id = ?")
+            .bind(id.to_string())
+            .fetch_one(&app.backend.pool)
+            .await
+            .unwrap()
+    };
+    // Not as short as can be: the length of a text in a byte of its own.
+    let mut data = read().await;
+    let tea = data
+        .windows(4)
+        .position(|bytes| bytes == b"\xa3tea")
+        .unwrap();
+    data.splice(tea..tea + 4, *b"\xd9\x03tea");
+    sqlx::query("update tower_sessions set data = ? where id = ?")
+        .bind(&data)
+        .bind(id.to_string())
+        .execute(&app.backend.pool)
+        .await
+        .unwrap();
+    let answer = client.get("/page").await;
+    assert!(
+        answer.text.contains(r#""refreshed":true"#),
+        "{}",
+        answer.text
+    );
+    assert!(app.left(id).await > 14 * DAY - Duration::MINUTE);
+    assert_eq!(read().await, data);
 }

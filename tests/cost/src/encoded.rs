@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::BoxError;
-use session_refresh::store::{SessionId, Touch, Touched};
+use session_refresh::store::{SessionId, Touch, Touched, decode};
 use time::OffsetDateTime;
 use tower_sessions::{
     SessionStore,
@@ -14,7 +14,8 @@ use tower_sessions::{
     session_store::{Error, Result},
 };
 
-/// Sessions in `rmp-serde`'s form with their expiry beside it, as the Redis and SQLx stores have them, without the way there.
+/// Sessions in `rmp-serde`'s form with their expiry beside it, as this crate's Redis and SQL stores have and read them,
+/// without the way there.
 ///
 /// So that the instructions of a request can be counted with what encoding and decoding cost, and nothing else.
 #[derive(Clone, Debug, Default)]
@@ -55,10 +56,9 @@ impl SessionStore for EncodedStore {
         let Some(kept) = found.filter(|kept| kept.expiry > now) else {
             return Ok(None);
         };
-        let mut record: Record =
-            rmp_serde::from_slice(&kept.bytes).map_err(|error| Error::Decode(error.to_string()))?;
+        let mut record = decode(&kept.bytes).map_err(|error| Error::Decode(error.to_string()))?;
         record.expiry_date = kept.expiry;
-        Ok(Some(record))
+        Ok(Some(record.into()))
     }
 
     async fn delete(&self, id: &Id) -> Result<()> {
@@ -68,6 +68,8 @@ impl SessionStore for EncodedStore {
 }
 
 impl Touch for EncodedStore {
+    const TELLS: bool = true;
+
     async fn touch(
         &self,
         id: SessionId,

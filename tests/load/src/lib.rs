@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+pub mod fill;
 pub mod measure;
 
 /// The ways to keep a session alive, as they are named in commands and results.
 pub const WAYS: [&str; 4] = ["floor", "by-hand", "always-save", "session-refresh"];
+/// `session-refresh`, but by a clock that `/ahead/{seconds}` moves.
+pub const ACCELERATED: &str = "session-refresh-accelerated";
 /// The peers, which are compared on Redis.
 pub const PEERS: [&str; 2] = ["actix-session", "axum_session"];
 /// The stores.

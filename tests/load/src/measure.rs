@@ -89,6 +89,12 @@ impl Server {
         self.folder.join(self.way)
     }
 
+    /// Where the page is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.port)
+    }
+
     /// What a browser would send back after this request.
     #[must_use]
     pub fn cookie(&self, path: &str) -> String {
@@ -121,7 +127,7 @@ impl Server {
             .args(["--threads", "1", "--connections", &CONNECTIONS.to_string()])
             .args(["--duration", &format!("{seconds}s"), "--script"])
             .arg(self.folder.join("load.lua"))
-            .arg(format!("http://127.0.0.1:{}/", self.port))
+            .arg(self.url())
             .env("COOKIES", self.cookies())
             .output()
             .expect("wrk runs");

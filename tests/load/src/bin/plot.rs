@@ -1,8 +1,15 @@
-//! Draws `results/*.tsv` as SVG beside them.
+//! Draws `results/*.tsv`, and `tests/cost/counts.tsv`, as SVG into `results`.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use plotters::prelude::*;
+use plotters::{
+    coord::ranged1d::{AsRangedCoord, ValueFormatter},
+    prelude::*,
+};
 use session_refresh_load::{PEERS, STORES, WAYS, results};
 
 const FONT: &str = "sans-serif";
@@ -10,12 +17,17 @@ const SIZE: (u32, u32) = (860, 360);
 
 fn main() {
     cpu();
+    instructions();
+    day();
     contention();
+    scale();
 }
 
+type Row = BTreeMap<String, String>;
+
 /// The rows of a file, by its columns' names.
-fn rows(name: &str) -> Vec<BTreeMap<String, String>> {
-    let text = fs::read_to_string(results(name)).expect("there are results");
+fn rows(file: &Path) -> Vec<Row> {
+    let text = fs::read_to_string(file).expect("there are results");
     let mut lines = text.lines();
     let names: Vec<_> = lines.next().expect("there is a head").split('\t').collect();
     lines
@@ -28,8 +40,13 @@ fn rows(name: &str) -> Vec<BTreeMap<String, String>> {
         .collect()
 }
 
-fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
+fn number(row: &Row, column: &str) -> f64 {
     row[column].parse().expect("a figure is a number")
+}
+
+/// The CPU time of server and store.
+fn microseconds(row: &Row) -> f64 {
+    number(row, "server_cpu_us_per_request") + number(row, "store_cpu_us_per_request")
 }
 
 fn median(mut figures: Vec<f64>) -> Option<f64> {
@@ -37,49 +54,132 @@ fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.get(figures.len() / 2).copied()
 }
 
-/// CPU time of server and store per request that is not due: a group of bars per store, a bar per way.
+/// CPU time of server and store per request that is not due, on each store.
 fn cpu() {
-    let rows = rows("load.tsv");
-    let ways: Vec<_> = WAYS.iter().chain(&PEERS).collect();
-    let bars: Vec<_> = STORES
-        .iter()
-        .enumerate()
-        .flat_map(|(group, store)| {
-            ways.iter()
-                .enumerate()
-                .map(move |(bar, way)| (group, store, bar, way))
-        })
-        .filter_map(|(group, store, bar, way)| {
-            let figures = rows
-                .iter()
-                .filter(|row| {
-                    row["store"] == **store && row["way"] == ***way && row["bytes"] == "10000"
-                })
-                .map(|row| {
-                    number(row, "server_cpu_us_per_request")
-                        + number(row, "store_cpu_us_per_request")
-                })
-                .collect();
-            Some((group, bar, median(figures)?))
-        })
+    let rows = rows(&results("load.tsv"));
+    let ways: Vec<_> = WAYS.iter().chain(&PEERS).copied().collect();
+    bars(
+        "cpu.svg",
+        "CPU time of server and store per request, not due, 10 KB (µs, lower is better)",
+        &STORES,
+        &ways,
+        |store, way| {
+            let of_way =
+                |row: &&Row| row["store"] == store && row["way"] == way && row["bytes"] == "10000";
+            median(rows.iter().filter(of_way).map(microseconds).collect())
+        },
+    );
+}
+
+/// Instructions of a request over those of the page that does nothing for its session.
+fn instructions() {
+    let counts = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../cost/counts.tsv"));
+    let counts: BTreeMap<_, _> = rows(&counts)
+        .into_iter()
+        .map(|row| (row["case"].clone(), number(&row, "instructions")))
         .collect();
-    let highest = bars
+    bars(
+        "instructions.svg",
+        "Instructions of a request over those of the page, in thousands (10 KB, lower is better)",
+        &["not due", "due"],
+        &["by-hand", "always-save", "plain", "touch"],
+        |group, way| {
+            let (group, way) = (group.replace(' ', "_"), way.replace('-', "_"));
+            let floor = counts.get("not_due/floor_10kb")?;
+            Some((counts.get(&format!("{group}/{way}_10kb"))? - floor) / 1000.0)
+        },
+    );
+}
+
+/// What the stores of a million sessions are made to write in the busiest hour of a day.
+fn day() {
+    let rows = rows(&results("day.tsv"));
+    let mut ways = vec!["session-refresh", "always-save"];
+    ways.extend(PEERS);
+    bars(
+        "day.svg",
+        "Writes per second, a million sessions, the busiest hour of a day (lower is better)",
+        &["redis", "postgres"],
+        &ways,
+        |store, way| {
+            let row = rows
+                .iter()
+                .find(|row| row["store"] == store && row["way"] == way)?;
+            Some(number(row, "writes_per_second"))
+        },
+    );
+}
+
+/// The 99th percentile of simultaneous requests on one due session.
+fn contention() {
+    let rows = rows(&results("contention.tsv"));
+    lines(
+        "contention.svg",
+        "Requests at once on one due session: one writes. 99th percentile (ms)",
+        "requests at once",
+        (1.0..256.0).log_scale().base(2.0),
+        &STORES,
+        |store| {
+            rows.iter()
+                .filter(|row| row["store"] == store)
+                .map(|row| (number(row, "requests"), number(row, "p99_us") / 1000.0))
+                .collect()
+        },
+    );
+}
+
+/// What a request costs with more and more sessions in the store.
+fn scale() {
+    let rows = rows(&results("scale.tsv"));
+    let store_and_way = |row: &Row| format!("{}, {}", row["store"], row["way"]);
+    let mut series: Vec<_> = rows.iter().map(store_and_way).collect();
+    series.sort();
+    series.dedup();
+    let series: Vec<_> = series.iter().map(String::as_str).collect();
+    lines(
+        "scale.svg",
+        "CPU time of server and store per request, not due, 1 KB (µs)",
+        "sessions in the store",
+        (1_000.0..1_000_000.0).log_scale(),
+        &series,
+        |series| {
+            let mut points = BTreeMap::<u64, Vec<f64>>::new();
+            for row in rows.iter().filter(|row| store_and_way(row) == series) {
+                let sessions = row["sessions"].parse().expect("a figure is a number");
+                points.entry(sessions).or_default().push(microseconds(row));
+            }
+            points
+                .into_iter()
+                .filter_map(|(sessions, figures)| Some((sessions as f64, median(figures)?)))
+                .collect()
+        },
+    );
+}
+
+/// A group of bars side by side for each of `groups`, one for each of `series` that has a figure there.
+fn bars(
+    name: &str,
+    caption: &str,
+    groups: &[&str],
+    series: &[&str],
+    height: impl Fn(&str, &str) -> Option<f64>,
+) {
+    let all = groups
         .iter()
-        .map(|(_, _, height)| *height)
+        .flat_map(|group| series.iter().map(move |series| (*group, *series)));
+    let highest = all
+        .filter_map(|(group, series)| height(group, series))
         .fold(0.0, f64::max);
-    let file = results("cpu.svg");
+    let file = results(name);
     let area = SVGBackend::new(&file, SIZE).into_drawing_area();
     area.fill(&WHITE).expect("a picture can be drawn");
     let mut chart = ChartBuilder::on(&area)
-        .caption(
-            "CPU time of server and store per request, not due, 10 KB (µs, lower is better)",
-            (FONT, 16),
-        )
+        .caption(caption, (FONT, 16))
         .margin(10)
         .x_label_area_size(24)
-        .y_label_area_size(48)
+        .y_label_area_size(56)
         .build_cartesian_2d(
-            0.0..STORES.len() as f64 + 0.6, // Room for the legend.
+            0.0..groups.len() as f64 * 1.2, // Room for the legend.
             0.0..highest * 1.3,
         )
         .expect("a picture can be drawn");
@@ -90,26 +190,30 @@ fn cpu() {
         .x_labels(0)
         .draw()
         .expect("a picture can be drawn");
-    let width = 0.9 / ways.len() as f64;
-    for (bar, way) in ways.iter().enumerate() {
+    let width = 0.9 / series.len() as f64;
+    for (bar, series) in series.iter().enumerate() {
         let color = Palette99::pick(bar).to_rgba();
-        let own = bars
-            .iter()
-            .filter(|(_, its, _)| *its == bar)
-            .map(|(group, _, height)| {
-                let left = *group as f64 + 0.05 + bar as f64 * width;
-                Rectangle::new([(left, 0.0), (left + width * 0.9, *height)], color.filled())
-            });
+        let own = groups.iter().enumerate().filter_map(|(place, group)| {
+            let left = place as f64 + 0.05 + bar as f64 * width;
+            let height = height(group, series)?;
+            Some(Rectangle::new(
+                [(left, 0.0), (left + width * 0.9, height)],
+                color.filled(),
+            ))
+        });
         chart
             .draw_series(own)
             .expect("a picture can be drawn")
-            .label(**way)
+            .label(*series)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
     }
-    let names = STORES
-        .iter()
-        .enumerate()
-        .map(|(group, store)| Text::new(*store, (group as f64 + 0.4, highest * 1.25), (FONT, 15)));
+    let names = groups.iter().enumerate().map(|(place, group)| {
+        Text::new(
+            (*group).to_owned(),
+            (place as f64 + 0.4, highest * 1.25),
+            (FONT, 15),
+        )
+    });
     chart.draw_series(names).expect("a picture can be drawn");
     chart
         .configure_series_labels()
@@ -121,43 +225,46 @@ fn cpu() {
     area.present().expect("it can be written");
 }
 
-/// The 99th percentile of simultaneous requests on one due session.
-fn contention() {
-    let rows = rows("contention.tsv");
-    let highest = rows
+/// A line for each of `series`.
+fn lines<X>(
+    name: &str,
+    caption: &str,
+    x_name: &str,
+    x_range: X,
+    series: &[&str],
+    points: impl Fn(&str) -> Vec<(f64, f64)>,
+) where
+    X: AsRangedCoord<Value = f64>,
+    X::CoordDescType: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let highest = series
         .iter()
-        .map(|row| number(row, "p99_us") / 1000.0)
+        .flat_map(|series| points(series))
+        .map(|(_, y)| y)
         .fold(0.0, f64::max);
-    let file = results("contention.svg");
+    let file = results(name);
     let area = SVGBackend::new(&file, SIZE).into_drawing_area();
     area.fill(&WHITE).expect("a picture can be drawn");
     let mut chart = ChartBuilder::on(&area)
-        .caption(
-            "Requests at once on one due session: one writes. 99th percentile (ms)",
-            (FONT, 16),
-        )
+        .caption(caption, (FONT, 16))
         .margin(10)
         .x_label_area_size(36)
         .y_label_area_size(48)
-        .build_cartesian_2d((1.0..256.0).log_scale().base(2.0), 0.0..highest * 1.1)
+        .build_cartesian_2d(x_range, 0.0..highest * 1.1)
         .expect("a picture can be drawn");
     chart
         .configure_mesh()
         .max_light_lines(0)
-        .x_desc("requests at once")
-        .x_label_formatter(&|requests| format!("{requests:.0}"))
+        .x_desc(x_name)
+        .x_label_formatter(&|x| format!("{x:.0}"))
         .draw()
         .expect("a picture can be drawn");
-    for (index, store) in STORES.iter().enumerate() {
+    for (index, series) in series.iter().enumerate() {
         let color = Palette99::pick(index).to_rgba();
-        let points = rows
-            .iter()
-            .filter(|row| row["store"] == *store)
-            .map(|row| (number(row, "requests"), number(row, "p99_us") / 1000.0));
         chart
-            .draw_series(LineSeries::new(points, color.stroke_width(2)))
+            .draw_series(LineSeries::new(points(series), color.stroke_width(2)))
             .expect("a picture can be drawn")
-            .label(*store)
+            .label(*series)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], color.stroke_width(2)));
     }
     chart

@@ -2,14 +2,13 @@
 
 use std::{fmt::Write as _, fs};
 
-use redis::Commands as _;
-use session_refresh_cost::record;
+use session_refresh_cost::{COOKIE, LIFETIME, record};
 use session_refresh_load::{
+    fill::{fill, remove},
     measure::{Reading, Server},
-    results, url,
+    results,
 };
-use time::{Duration, OffsetDateTime};
-use tower_sessions::session::Record;
+use time::OffsetDateTime;
 
 const WAYS: [&str; 3] = ["floor", "always-save", "session-refresh"];
 const SESSIONS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -28,17 +27,20 @@ async fn main() {
             .zip(WAYS)
             .map(|(port, way)| Server::start(way, store, port, folder.path()))
             .collect();
-        let (mut filled, mut cookies) = (0, Vec::new());
+        let mut ids = Vec::new();
         for sessions in SESSIONS {
-            while filled < sessions {
-                let batch = records(5_000.min(sessions - filled));
-                filled += batch.len();
-                cookies.extend(batch.iter().map(|record| format!("id={}", record.id)));
-                fill(store, &batch).await;
-            }
+            let more = (ids.len()..sessions).map(|_| {
+                let record = record(1_000, OffsetDateTime::now_utc() + LIFETIME);
+                ids.push(record.id.to_string());
+                record
+            });
+            fill(store, more).await;
             // Evenly out of all of them.
-            let step = (cookies.len() / VISITED).max(1);
-            let visited: Vec<_> = cookies.iter().step_by(step).cloned().collect();
+            let visited: Vec<_> = ids
+                .iter()
+                .step_by((sessions / VISITED).max(1))
+                .map(|id| format!("{COOKIE}={id}"))
+                .collect();
             for server in &servers {
                 server.send(&visited.join("\n"));
                 let _warm_up = server.wrk(1);
@@ -62,77 +64,7 @@ async fn main() {
             }
         }
         drop(servers);
-        remove(store, &cookies).await;
+        remove(store, &ids).await;
     }
     fs::write(results("scale.tsv"), lines).expect("the results can be written");
-}
-
-fn records(number: usize) -> Vec<Record> {
-    let expiry = OffsetDateTime::now_utc() + Duration::days(14);
-    (0..number).map(|_| record(1_000, expiry)).collect()
-}
-
-/// Puts records where tower-sessions' own stores put them.
-async fn fill(store: &str, records: &[Record]) {
-    let encoded = records.iter().map(|record| {
-        let bytes = rmp_serde::to_vec(record).expect("a record can be encoded");
-        (record.id.to_string(), bytes, record.expiry_date)
-    });
-    if store == "redis" {
-        let mut pipeline = redis::pipe();
-        for (id, bytes, expiry) in encoded {
-            pipeline
-                .cmd("SET")
-                .arg(id)
-                .arg(bytes)
-                .arg("EXAT")
-                .arg(expiry.unix_timestamp())
-                .ignore();
-        }
-        let () = pipeline.query(&mut connection()).expect("Redis takes them");
-    } else {
-        let (mut ids, mut data, mut expiries) = (Vec::new(), Vec::new(), Vec::new());
-        for (id, bytes, expiry) in encoded {
-            ids.push(id);
-            data.push(bytes);
-            expiries.push(expiry);
-        }
-        let pool = sqlx::PgPool::connect(&url("POSTGRES_URL"))
-            .await
-            .expect("PostgreSQL answers");
-        sqlx::query("insert into tower_sessions.session (id, data, expiry_date) select * from unnest($1, $2, $3)")
-            .bind(ids)
-            .bind(data)
-            .bind(expiries)
-            .execute(&pool)
-            .await
-            .expect("PostgreSQL takes them");
-    }
-}
-
-async fn remove(store: &str, cookies: &[String]) {
-    let ids: Vec<_> = cookies
-        .iter()
-        .map(|cookie| cookie.trim_start_matches("id=").to_owned())
-        .collect();
-    if store == "redis" {
-        let mut connection = connection();
-        for ids in ids.chunks(10_000) {
-            let () = connection.del(ids).expect("Redis removes them");
-        }
-    } else {
-        let pool = sqlx::PgPool::connect(&url("POSTGRES_URL"))
-            .await
-            .expect("PostgreSQL answers");
-        sqlx::query("delete from tower_sessions.session where id = any($1)")
-            .bind(ids)
-            .execute(&pool)
-            .await
-            .expect("PostgreSQL removes them");
-    }
-}
-
-fn connection() -> redis::Connection {
-    let client = redis::Client::open(url("REDIS_URL")).expect("it is a URL");
-    client.get_connection().expect("Redis answers")
 }

@@ -1,12 +1,20 @@
 //! One server: `serve WAY STORE PORT [FILE]`. SQLite needs the file.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
-use fred::prelude::{ClientLike as _, Config, Pool};
-use session_refresh::store::{self, RefreshStore};
+use axum::{Router, extract::Path, routing::get};
+use session_refresh::store::{self, RefreshStore, Touch};
 use session_refresh_cost::{Way, pages};
-use session_refresh_load::url;
+use session_refresh_load::{ACCELERATED, fill};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use time::OffsetDateTime;
 use tower_sessions::SessionStore;
 use tower_sessions_redis_store::RedisStore;
 use tower_sessions_sqlx_store::{PostgresStore, SqliteStore};
@@ -27,11 +35,12 @@ async fn main() {
         "by-hand" => serve(ours(Way::ByHand, store, file).await, port).await,
         "always-save" => serve(ours(Way::AlwaysSave, store, file).await, port).await,
         "session-refresh" => serve(ours(Way::Attribute, store, file).await, port).await,
+        ACCELERATED => serve(accelerated(store).await, port).await,
         way => panic!("no way is called {way}"),
     }
 }
 
-async fn serve(pages: axum::Router, port: u16) {
+async fn serve(pages: Router, port: u16) {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .expect("the port is free");
@@ -41,20 +50,16 @@ async fn serve(pages: axum::Router, port: u16) {
 }
 
 /// The pages on tower-sessions' own store, and with the attribute on ours: each as its users have it.
-async fn ours(way: Way, store: &str, file: Option<&str>) -> axum::Router {
+async fn ours(way: Way, store: &str, file: Option<&str>) -> Router {
     match store {
         "redis" => {
-            let config = Config::from_url(&url("REDIS_URL")).expect("it is a URL");
-            let pool = Pool::new(config, None, None, None, 6).expect("a pool of six");
-            pool.init().await.expect("Redis answers");
+            let pool = fill::redis().await;
             on(way, RedisStore::new(pool.clone()), || {
                 RefreshStore::new(store::RedisStore::new(pool))
             })
         }
         "postgres" => {
-            let pool = sqlx::PgPool::connect(&url("POSTGRES_URL"))
-                .await
-                .expect("PostgreSQL answers");
+            let pool = fill::postgres().await;
             let upstream = PostgresStore::new(pool.clone());
             upstream.migrate().await.expect("the table is there");
             on(way, upstream, || {
@@ -81,7 +86,7 @@ async fn ours(way: Way, store: &str, file: Option<&str>) -> axum::Router {
     }
 }
 
-fn on<P, R>(way: Way, plain: P, refresh: impl FnOnce() -> R) -> axum::Router
+fn on<P, R>(way: Way, plain: P, refresh: impl FnOnce() -> R) -> Router
 where
     P: SessionStore + Clone,
     R: SessionStore + Clone,
@@ -90,6 +95,24 @@ where
         pages(way, refresh())
     } else {
         pages(way, plain)
+    }
+}
+
+/// The pages with the attribute, and `/ahead/{seconds}` for whoever lets an hour pass in less.
+async fn accelerated(store: &str) -> Router {
+    fn on<S: Touch + SessionStore + Clone>(store: S) -> Router {
+        let ahead = Arc::<AtomicI64>::default();
+        let seconds = Arc::clone(&ahead);
+        let store = RefreshStore::new(store).with_clock(move || {
+            let ahead = time::Duration::seconds(ahead.load(Ordering::Relaxed));
+            OffsetDateTime::now_utc() + ahead
+        });
+        let set = async move |Path(ahead): Path<i64>| seconds.store(ahead, Ordering::Relaxed);
+        pages(Way::Attribute, store).route("/ahead/{seconds}", get(set))
+    }
+    match store {
+        "redis" => on(store::RedisStore::new(fill::redis().await)),
+        _ => on(store::PostgresStore::new(fill::postgres().await)),
     }
 }
 
