@@ -3,10 +3,8 @@
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Meta, PathArguments, Result, ReturnType, Safety,
-    Signature, Type, Visibility,
+    Attribute, Error, FnArg, Meta, Result, ReturnType, Safety, Signature, Type, Visibility,
     parse::{Parse, ParseStream},
-    parse_quote,
 };
 
 use crate::args::{Mistakes, mistake};
@@ -70,9 +68,12 @@ impl Handler {
         })
     }
 
-    /// The router's state, if `#[debug_handler]` below names it: by its `state = Type`, by the handler's `State<Type>`, or
-    /// by neither, as axum reads it.
+    /// The router's state, if `#[debug_handler(state = Type)]` below names it. Without the word, it makes a guess that is
+    /// good enough for the handler's own arguments.
     pub(crate) fn state(&self) -> Option<Type> {
+        if !self.sig.generics.params.is_empty() {
+            return None; // It refuses those.
+        }
         let attr = self.attrs.iter().find(|attr| {
             let last = attr.path().segments.last();
             last.is_some_and(|last| last.ident == "debug_handler")
@@ -88,8 +89,6 @@ impl Handler {
             });
         }
         state
-            .or_else(|| self.sig.inputs.iter().find_map(state_argument))
-            .or_else(|| Some(parse_quote!(())))
     }
 
     /// What axum could never route.
@@ -165,26 +164,6 @@ impl Handler {
                 }
             }
         }
-    }
-}
-
-/// The `Type` of an argument `State<Type>`.
-fn state_argument(argument: &FnArg) -> Option<Type> {
-    let FnArg::Typed(argument) = argument else {
-        return None;
-    };
-    let Type::Path(path) = &*argument.ty else {
-        return None;
-    };
-    let last = path.path.segments.last()?;
-    match &last.arguments {
-        PathArguments::AngleBracketed(arguments) if last.ident == "State" => {
-            match arguments.args.first()? {
-                GenericArgument::Type(state) => Some(state.clone()),
-                _ => None,
-            }
-        }
-        _ => None,
     }
 }
 

@@ -394,8 +394,8 @@ impl Refresh {
         let saved = store::committing(&commit, self.session.save()).await;
         match commit.result() {
             Some(Committed::Done(loaded)) => {
-                // What the handler has marked as modified is saved anyway, in full if it has been before.
-                if !modified {
+                // What the handler has marked as modified, or something beside it just now, is saved anyway.
+                if !self.session.is_modified() {
                     loaded.mark_touched(&self.session, expiry).await?;
                 }
                 Ok(self.promise(now))

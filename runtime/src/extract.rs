@@ -109,7 +109,7 @@ impl Guard {
     /// puts the final [`RefreshInfo`] into the response's extensions.
     pub fn watch<F>(self, handler: F) -> Watched<F> {
         Watched {
-            handler,
+            handler: Some(handler),
             ending: Ending::Undecided(self.0),
         }
     }
@@ -119,8 +119,9 @@ pin_project! {
     /// The future of [`Guard::watch`], if the handler is one that answers with a response.
     #[must_use = "futures do nothing unless awaited"]
     pub struct Watched<F> {
+        // Dropped before the refresh, with whatever it holds.
         #[pin]
-        handler: F,
+        handler: Option<F>,
         ending: Ending,
     }
 }
@@ -133,11 +134,12 @@ where
     type Output = Response;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        let this = self.project();
-        let answer = match this.ending {
-            Ending::Undecided(_) => Some(ready!(this.handler.poll(cx)).into_response()),
-            _ => None,
-        };
+        let mut this = self.project();
+        let mut answer = None;
+        if let Some(handler) = this.handler.as_mut().as_pin_mut() {
+            answer = Some(ready!(handler.poll(cx)).into_response());
+            this.handler.set(None);
+        }
         this.ending.poll(answer, cx)
     }
 }
@@ -296,5 +298,57 @@ impl<S: Sync> FromRequestParts<S> for RefreshInfo {
             .get()
             .cloned()
             .ok_or_else(|| rejection(Misuse::NotAnnotated))
+    }
+}
+
+#[cfg(all(test, feature = "tower-sessions-0_14"))]
+mod tests {
+    use std::{
+        future::poll_fn,
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    use tower_sessions::{MemoryStore, Session};
+
+    use super::*;
+    use crate::user::FromLayer;
+
+    struct Daily;
+
+    impl RefreshPolicy for Daily {
+        type User = FromLayer;
+        const POLICY: Policy = Policy::new();
+    }
+
+    /// Tells when it is dropped.
+    struct Held(Arc<AtomicBool>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_handlers_future_holds_is_free_when_it_has_answered() {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        let session = Session::new(None, Arc::new(MemoryStore::default()), None);
+        parts.extensions.insert(session);
+        let guarded = Guarded::<Daily, ()>::from_request_parts(&mut parts, &()).await;
+        let (guard, ()) = guarded.map_err(|_| "rejected").unwrap().into_parts();
+
+        let free = Arc::new(AtomicBool::new(false));
+        let held = Held(Arc::clone(&free));
+        let mut watched = pin!(guard.watch(poll_fn(move |_| {
+            let _holds = &held;
+            Poll::Ready("answer")
+        })));
+        let response = watched.as_mut().await;
+        assert!(free.load(Ordering::Relaxed));
+        assert!(response.extensions().get::<RefreshInfo>().is_some());
     }
 }

@@ -1,11 +1,13 @@
 //! Whether a record's data is what was loaded.
 //!
 //! Nobody sees a fingerprint or learns its key, which is random per process, so nobody can look for two sessions that have
-//! the same one. None depends on the order of a record's entries, which are in a hash map: it is the sum of their hashes,
-//! and since keys differ, no two of those cancel each other out.
+//! the same one. None depends on the order of a record's entries, which are in a hash map: it is the sum of their hashes.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::sync::LazyLock;
+use std::{
+    cell::Cell,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    sync::LazyLock,
+};
 
 use foldhash::{SharedSeed, quality::FoldHasher};
 use serde_json::{Map, Value};
@@ -90,6 +92,31 @@ fn hasher() -> FoldHasher<'static> {
     });
     let (seed, shared) = &*SEEDS;
     FoldHasher::with_seed(*seed, shared)
+}
+
+tokio::task_local! {
+    static LOADED: Cell<Option<Fingerprint>>;
+}
+
+/// What a load answers, and the fingerprint that its store tells.
+pub(crate) async fn told<F: Future>(load: F) -> (F::Output, Option<Fingerprint>) {
+    let load = async {
+        let loaded = load.await;
+        (loaded, LOADED.with(Cell::take))
+    };
+    LOADED.scope(Cell::new(None), load).await
+}
+
+/// Whether somebody wants to know.
+#[cfg(feature = "_encoded")]
+pub(crate) fn is_told() -> bool {
+    LOADED.try_with(|_| ()).is_ok()
+}
+
+/// What a store of ours says on a load.
+#[cfg(feature = "_encoded")]
+pub(crate) fn tell(fingerprint: Fingerprint) {
+    let _nobody = LOADED.try_with(|loaded| loaded.set(Some(fingerprint)));
 }
 
 /// What comes next in what is hashed, so that different values make different sequences.

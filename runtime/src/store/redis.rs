@@ -22,7 +22,7 @@ use crate::schedule::Millis;
 ///
 /// A load is one `GET`, and a touch one script on the server. (A record that upstream has written says only in the key
 /// when it expires, once it has been touched: it takes a second command until it is next saved.) Leave the keys' expiry
-/// to the store: it does not see what `EXPIRE` by hand does.
+/// to the store: a load does not see what `EXPIRE` by hand does.
 ///
 /// ```no_run
 /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,17 +41,19 @@ pub struct RedisStore<C> {
 }
 
 /// ARGV: due before, expiry, and that as the [`end`](encoded::end) of a record. Answers 1 for done, 0 for not due and -2, as Redis
-/// does, for gone. A key that never expires is never due.
+/// does, for gone. A key that never expires is never due. The expiry first: a server that is out of memory refuses a
+/// script whose first write might need more.
 static TOUCH: LazyLock<Script> = LazyLock::new(|| {
     Script::from_lua(
         r"local now = redis.call('PEXPIRETIME', KEYS[1])
         if now == -2 then return now end
         if now == -1 or now > tonumber(ARGV[1]) or now >= tonumber(ARGV[2]) then return 0 end
+        redis.call('PEXPIREAT', KEYS[1], ARGV[2])
         local form = '^\153' .. string.rep('\210....', 9) .. '$'
         if string.find(redis.call('GETRANGE', KEYS[1], -#ARGV[3], -1), form) then
             redis.call('SETRANGE', KEYS[1], redis.call('STRLEN', KEYS[1]) - #ARGV[3], ARGV[3])
         end
-        return redis.call('PEXPIREAT', KEYS[1], ARGV[2])",
+        return 1",
     )
 });
 
@@ -77,9 +79,15 @@ impl<C> RedisStore<C> {
 }
 
 /// A client of fred, or a pool of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a client of fred 10",
+    note = "`RedisStore` takes a `fred::clients::Client` or a `fred::clients::Pool`"
+)]
 pub trait Client: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static {}
 
-impl<C: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static> Client for C {}
+impl Client for fred::clients::Client {}
+
+impl Client for fred::clients::Pool {}
 
 impl<C: Client> RedisStore<C> {
     /// Answers whether the condition held.
@@ -202,5 +210,15 @@ impl<C: Client> Touch for RedisStore<C> {
             0 => Touched::NotDue,
             _ => Touched::Gone,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_loads_tell_the_fingerprint() {
+        const { assert!(RedisStore::<fred::clients::Pool>::TELLS) }
     }
 }

@@ -1,7 +1,6 @@
 //! The store around the application's: a save of unchanged data becomes a touch.
 
 use std::{
-    cell::Cell,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::{
     TARGET,
-    fingerprint::Fingerprint,
+    fingerprint::told,
     metrics::Touching,
     record::{self, Loaded},
     schedule::Millis,
@@ -41,7 +40,8 @@ use crate::{
 /// # let _ = sessions; }
 /// ```
 ///
-/// Every save through it that changes no data is a touch, also the one that `with_always_save` causes on each request.
+/// Every save through it that changes no data is a touch, also the one that `with_always_save` causes on each request. (A
+/// record that something else than Rust has encoded, and at more length, `with_always_save` writes in full once.)
 /// Since a touch never shortens a session and never fails a page, `Session::set_expiry` alone takes effect only for a later
 /// time and while the store answers: change some data with it where that matters.
 #[derive(Clone)]
@@ -330,29 +330,4 @@ impl Commit {
 /// Runs a save as the commit of a refresh.
 pub(crate) async fn committing<F: Future>(commit: &Commit, save: F) -> F::Output {
     COMMIT.scope(commit.clone(), save).await
-}
-
-tokio::task_local! {
-    static LOADED: Cell<Option<Fingerprint>>;
-}
-
-/// What a load answers, and the fingerprint that its store tells.
-pub(super) async fn told<F: Future>(load: F) -> (F::Output, Option<Fingerprint>) {
-    let load = async {
-        let loaded = load.await;
-        (loaded, LOADED.with(Cell::take))
-    };
-    LOADED.scope(Cell::new(None), load).await
-}
-
-/// Whether somebody wants to know.
-#[cfg(feature = "_encoded")]
-pub(super) fn is_told() -> bool {
-    LOADED.try_with(|_| ()).is_ok()
-}
-
-/// What a store of ours says on a load.
-#[cfg(feature = "_encoded")]
-pub(super) fn tell_loaded(fingerprint: Fingerprint) {
-    let _nobody = LOADED.try_with(|loaded| loaded.set(Some(fingerprint)));
 }

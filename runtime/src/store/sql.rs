@@ -294,3 +294,27 @@ macro_rules! in_a_schema {
 
 in_a_schema!(PostgresStore, "postgres", sqlx::PgPool, "\"");
 in_a_schema!(MySqlStore, "mysql", sqlx::MySqlPool, "`");
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::fingerprint::{self, Fingerprint};
+
+    #[tokio::test]
+    async fn a_load_tells_the_fingerprint_of_its_bytes() {
+        let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+        let pool = options.connect("sqlite::memory:").await.unwrap();
+        let store = SqliteStore::new(pool);
+        store.migrate().await.unwrap();
+        let mut record = Record {
+            id: Id::default(),
+            data: [("a".to_owned(), "b".into())].into(),
+            expiry_date: OffsetDateTime::now_utc() + time::Duration::HOUR,
+        };
+        store.create(&mut record).await.unwrap();
+        let (loaded, told) = fingerprint::told(store.load(&record.id)).await;
+        assert_eq!(loaded.unwrap().unwrap().data, record.data);
+        assert!(matches!(told, Some(Fingerprint::Bytes(_))), "{told:?}");
+        const { assert!(SqliteStore::TELLS) }
+    }
+}

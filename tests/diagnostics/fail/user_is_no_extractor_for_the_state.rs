@@ -1,6 +1,6 @@
 //! `#[debug_handler]` below names the router's state.
 
-use axum::{debug_handler, extract::State};
+use axum::debug_handler;
 use session_refresh::{SessionUser, session_refresh};
 
 #[derive(Clone)]
@@ -11,11 +11,7 @@ struct User;
 impl SessionUser for User {}
 
 #[session_refresh(user = User)]
-#[debug_handler]
-async fn handler(_: State<AppState>) {}
-
-#[session_refresh(user = User)]
 #[debug_handler(state = AppState)]
-async fn named() {}
+async fn handler() {}
 
 fn main() {}

@@ -6,11 +6,11 @@ use std::pin::Pin;
 use axum::{
     Json, Router, debug_handler,
     extract::{FromRequest, FromRequestParts, Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri},
+    http::{HeaderMap, Method, StatusCode, Uri, request::Parts},
     response::IntoResponse,
     routing::{get, post},
 };
-use session_refresh::{RefreshInfo, session_refresh};
+use session_refresh::{RefreshInfo, SessionUser, session_refresh};
 
 #[session_refresh]
 async fn no_argument() {}
@@ -115,6 +115,30 @@ async fn debug_above(_: Method) {}
 #[debug_handler]
 async fn debug_below() {}
 
+#[derive(Clone)]
+struct AppState;
+
+struct CurrentUser;
+
+impl SessionUser for CurrentUser {}
+
+impl FromRequestParts<AppState> for CurrentUser {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(_: &mut Parts, _: &AppState) -> Result<Self, StatusCode> {
+        Ok(Self)
+    }
+}
+
+/// What state `#[debug_handler]` guesses is nothing to the user.
+#[session_refresh(user = CurrentUser)]
+#[debug_handler]
+async fn debug_below_guesses() {}
+
+#[session_refresh(user = CurrentUser)]
+#[debug_handler(state = AppState)]
+async fn debug_below_knows(_: State<AppState>) {}
+
 #[tracing::instrument]
 #[session_refresh]
 async fn instrument_above() {}
@@ -151,6 +175,12 @@ fn main() {
         .route("/13", get(instrument_below))
         .route("/14", get(r#type))
         .route("/15", get(local))
+        .merge(
+            Router::new()
+                .route("/16", get(debug_below_guesses))
+                .route("/17", get(debug_below_knows))
+                .with_state(AppState),
+        )
         .nest(
             "/state",
             Router::new()

@@ -1,7 +1,8 @@
 //! What a million sessions and their users, who come by a day's pattern, make a store write: `results/day.tsv`.
 //!
 //! The busiest hour is measured, minute by minute on an accelerated clock, request by request; the day is computed from
-//! the same visits.
+//! the same visits. Redis counts changes of keys (a touch is two: of the record's end, and of the key's expiry), and the
+//! bytes that it is sent, reads included; for PostgreSQL it is rows, and bytes of its log.
 
 use std::{collections::HashMap, fmt::Write as _, fs};
 
@@ -17,7 +18,7 @@ use hyper_util::{
 use session_refresh_cost::{COOKIE, INTERVAL, LIFETIME, record};
 use session_refresh_load::{
     ACCELERATED, PEERS,
-    fill::{fill, remove},
+    fill::{fill, postgres, remove},
     measure::{Reading, Server},
     results,
 };
@@ -64,12 +65,13 @@ async fn main() {
         if store == "redis" {
             ways.extend(PEERS);
         }
-        // What reads cost the store's wire, per request: the bytes of the page that writes nothing.
-        let mut reads = 0.0;
         for way in ways {
             let server = Server::start(way, store, 4400, folder.path());
             let peer = PEERS.contains(&way);
             let ids = population.fill(store).await;
+            if store == "postgres" {
+                quiet().await;
+            }
             let cookies: HashMap<usize, String> = if peer {
                 // Their sessions have a form of their own; the others are there, too.
                 let begin = |visit: &Visit| (visit.user, server.cookie(&format!("/start/{BYTES}")));
@@ -84,32 +86,36 @@ async fn main() {
             let before = Reading::of(store, &server);
             let cookies_sent = pass(&server, way == ACCELERATED, &hour, &cookies).await;
             let after = Reading::of(store, &server);
-            // tower-sessions sends the cookie with a write, and only then. Peers' writes, Redis counts.
-            let writes = match after.writes.zip(before.writes) {
-                Some((after, before)) if peer => after - before,
-                _ => cookies_sent,
-            } as f64;
-            let requests = hour.len() as f64;
-            let bytes = (after.bytes - before.bytes) as f64;
-            if way == "floor" {
-                reads = bytes / requests;
-            }
-            let bytes = (bytes - reads * requests).max(0.0);
-            let writes_a_day = if way == ACCELERATED {
-                due(&day) as f64
-            } else {
-                writes / requests * day.len() as f64
+            // tower-sessions sends the cookie with a write, and only then.
+            let since = |(after, before): (u64, u64)| {
+                let changes = after.checked_sub(before);
+                changes.expect("Redis has not saved to a disk meanwhile")
             };
+            let writes = after.writes.zip(before.writes);
+            let writes = writes.map_or(cookies_sent, since) as f64;
+            let bytes = (after.bytes - before.bytes) as f64;
+            let requests = hour.len() as f64;
+            // How much more a day is than the hour: in requests, or for us in refreshes.
+            let (mut more_writes, mut more_bytes) =
+                (day.len() as f64 / requests, day.len() as f64 / requests);
+            if way == ACCELERATED {
+                let expected = due(&hour) as f64;
+                assert!(
+                    (cookies_sent as f64 - expected).abs() < 0.02 * expected,
+                    "{cookies_sent} refreshes, but {expected} are due"
+                );
+                more_writes = due(&day) as f64 / expected;
+                if store == "postgres" {
+                    more_bytes = more_writes; // Its log knows of no reads.
+                }
+            }
             let line = format!(
-                "{store}\t{}\t{requests}\t{writes}\t{:.1}\t{:.0}\t{writes_a_day:.0}\t{:.0}",
+                "{store}\t{}\t{requests}\t{writes}\t{:.1}\t{:.0}\t{:.0}\t{:.0}",
                 way.trim_end_matches("-accelerated"),
                 writes / HOUR as f64,
                 bytes / HOUR as f64,
-                if writes > 0.0 {
-                    bytes / writes * writes_a_day
-                } else {
-                    0.0
-                },
+                writes * more_writes,
+                bytes * more_bytes,
             );
             println!("{line}");
             let _ = writeln!(lines, "{line}");
@@ -118,6 +124,21 @@ async fn main() {
         }
     }
     fs::write(results("day.tsv"), lines).expect("the results can be written");
+}
+
+/// Keeps PostgreSQL from cleaning up, and writing of it, while it is measured.
+async fn quiet() {
+    let pool = postgres().await;
+    for statement in [
+        "alter table tower_sessions.session set (autovacuum_enabled = off)",
+        "vacuum tower_sessions.session",
+        "checkpoint",
+    ] {
+        sqlx::query(statement)
+            .execute(&pool)
+            .await
+            .expect("PostgreSQL does it");
+    }
 }
 
 /// A request, its second of the day, and whether a refresh is due then.
@@ -155,7 +176,7 @@ impl Population {
             let mut refreshed = -fastrand::i64(1..days) * DAY;
             for day in -days..0 {
                 if let Some(second) = comes().map(|second| day * DAY + second) {
-                    refreshed = last_refresh(refreshed, second).max(refreshed);
+                    refreshed = last_refresh(refreshed, second);
                 }
             }
             let refreshed = refreshed.min(-1);
@@ -202,10 +223,7 @@ impl Population {
                 },
                 None => user.refreshed,
             };
-            // One that ends before it was looked at would be no live session.
-            let expiry = (now + Duration::seconds(refreshed - begin) + LIFETIME)
-                .max(now + Duration::hours(2));
-            let record = record(BYTES, expiry);
+            let record = record(BYTES, now + Duration::seconds(refreshed - begin) + LIFETIME);
             ids.push(record.id.to_string());
             record
         });
@@ -222,7 +240,7 @@ fn time_of_day() -> i64 {
         found
     });
     i64::try_from(hour.expect("it is one of the hours")).expect("there are 24") * HOUR
-        + fastrand::i64(..HOUR)
+        + fastrand::i64(0..HOUR)
 }
 
 /// Which page of a visit that begins then refreshes a session, if any.

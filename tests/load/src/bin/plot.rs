@@ -98,7 +98,7 @@ fn day() {
     ways.extend(PEERS);
     bars(
         "day.svg",
-        "Writes per second, a million sessions, the busiest hour of a day (lower is better)",
+        "Changes in the store per second, a million sessions, the busiest hour (lower is better)",
         &["redis", "postgres"],
         &ways,
         |store, way| {

@@ -35,13 +35,15 @@ async fn main() {
                 record
             });
             fill(store, more).await;
-            // Evenly out of all of them.
-            let visited: Vec<_> = ids
-                .iter()
-                .step_by((sessions / VISITED).max(1))
-                .map(|id| format!("{COOKIE}={id}"))
-                .collect();
-            for server in &servers {
+            // Evenly out of all of them, for each way its own: they write differently.
+            let step = (sessions / VISITED).max(WAYS.len());
+            for (place, server) in servers.iter().enumerate() {
+                let visited: Vec<_> = ids
+                    .iter()
+                    .skip(place)
+                    .step_by(step)
+                    .map(|id| format!("{COOKIE}={id}"))
+                    .collect();
                 server.send(&visited.join("\n"));
                 let _warm_up = server.wrk(1);
             }

@@ -112,7 +112,8 @@ async fn accelerated(store: &str) -> Router {
     }
     match store {
         "redis" => on(store::RedisStore::new(fill::redis().await)),
-        _ => on(store::PostgresStore::new(fill::postgres().await)),
+        "postgres" => on(store::PostgresStore::new(fill::postgres().await)),
+        store => panic!("no store of a million sessions is called {store}"),
     }
 }
 
