@@ -2,12 +2,16 @@
 
 use std::{fmt::Write as _, fs, net::Ipv4Addr, sync::Arc, time::Instant};
 
-use session_refresh_load::{STORES, measure::Server, results, url};
+use session_refresh::store;
+use session_refresh_cost::{INTERVAL, LIFETIME};
+use session_refresh_load::{STORES, fill, measure::Server, results};
+use time::{Duration, OffsetDateTime};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     sync::Barrier,
 };
+use tower_sessions::{SessionStore, session::Id};
 
 const PORT: u16 = 4200;
 
@@ -57,6 +61,7 @@ async fn contend(store: &str, rounds: u32, lines: &mut String) {
             }
             seconds += begin.elapsed().as_secs_f64();
         }
+        assert_eq!(writes, rounds, "one of {requests} writes");
         latencies.sort_unstable();
         let percentile = |part: usize| latencies[(latencies.len() - 1) * part / 100].as_micros();
         let line = format!(
@@ -96,48 +101,22 @@ async fn request(stream: &mut TcpStream, cookie: &str) -> String {
 /// Makes the session as old as if it had been refreshed 25 hours ago.
 async fn age(store: &str, cookie: &str, file: &str) {
     let id = cookie.split_once('=').expect("a cookie has a value").1;
+    let id = id.parse().expect("it is an id");
     match store {
-        "redis" => {
-            let client = redis::Client::open(url("REDIS_URL")).expect("it is a URL");
-            let mut connection = client
-                .get_multiplexed_async_connection()
-                .await
-                .expect("Redis answers");
-            let aged: i32 = redis::cmd("EXPIRE")
-                .arg(id)
-                .arg((14 * 24 - 25) * 3600)
-                .query_async(&mut connection)
-                .await
-                .expect("Redis answers");
-            assert_eq!(aged, 1, "the session is there");
-        }
-        "postgres" => {
-            let pool = sqlx::PgPool::connect(&url("POSTGRES_URL"))
-                .await
-                .expect("PostgreSQL answers");
-            let aged = sqlx::query(
-                "update tower_sessions.session set expiry_date = now() + interval '14 days' - interval '25 hours' \
-                 where id = $1",
-            )
-            .bind(id)
-            .execute(&pool)
-            .await
-            .expect("PostgreSQL answers");
-            assert_eq!(aged.rows_affected(), 1, "the session is there");
-        }
+        "redis" => aged(store::RedisStore::new(fill::redis().await), id).await,
+        "postgres" => aged(store::PostgresStore::new(fill::postgres().await), id).await,
         _ => {
             let pool = sqlx::SqlitePool::connect(file)
                 .await
                 .expect("the file is there");
-            let aged = sqlx::query(
-                "update tower_sessions set expiry_date = \
-                     strftime('%Y-%m-%d %H:%M:%f', 'now', '14 days', '-25 hours') || '+00:00' where id = ?",
-            )
-            .bind(id)
-            .execute(&pool)
-            .await
-            .expect("the file can be written");
-            assert_eq!(aged.rows_affected(), 1, "the session is there");
+            aged(store::SqliteStore::new(pool), id).await;
         }
     }
+}
+
+async fn aged(store: impl SessionStore, id: Id) {
+    let record = store.load(&id).await.expect("the store answers");
+    let mut record = record.expect("the session is there");
+    record.expiry_date = OffsetDateTime::now_utc() + LIFETIME - INTERVAL - Duration::HOUR;
+    store.save(&record).await.expect("the store answers");
 }

@@ -82,9 +82,20 @@ fn instructions() {
         "instructions.svg",
         "Instructions of a request over those of the page, in thousands (10 KB, lower is better)",
         &["not due", "due"],
-        &["by-hand", "always-save", "plain", "touch"],
+        &[
+            "by-hand",
+            "always-save",
+            "on a plain store",
+            "session-refresh",
+        ],
         |group, way| {
-            let (group, way) = (group.replace(' ', "_"), way.replace('-', "_"));
+            let group = group.replace(' ', "_");
+            let way = match way {
+                "by-hand" => "by_hand",
+                "always-save" => "always_save",
+                "on a plain store" => "plain",
+                _ => "touch",
+            };
             let floor = counts.get("not_due/floor_10kb")?;
             Some((counts.get(&format!("{group}/{way}_10kb"))? - floor) / 1000.0)
         },
@@ -248,9 +259,10 @@ fn lines<X>(
     let mut chart = ChartBuilder::on(&area)
         .caption(caption, (FONT, 16))
         .margin(10)
+        .margin_right(30)
         .x_label_area_size(36)
         .y_label_area_size(48)
-        .build_cartesian_2d(x_range, 0.0..highest * 1.1)
+        .build_cartesian_2d(x_range, 0.0..highest * 1.8) // Room for the legend.
         .expect("a picture can be drawn");
     chart
         .configure_mesh()
