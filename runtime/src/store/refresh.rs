@@ -41,7 +41,7 @@ use crate::{
 /// ```
 ///
 /// Every save through it that changes no data is a touch, also the one that `with_always_save` causes on each request. (A
-/// record that something else than Rust has encoded, and at more length, `with_always_save` writes in full once.)
+/// record that was not encoded as upstream's stores do it, `with_always_save` writes in full once.)
 /// Since a touch never shortens a session and never fails a page, `Session::set_expiry` alone takes effect only for a later
 /// time and while the store answers: change some data with it where that matters.
 #[derive(Clone)]
