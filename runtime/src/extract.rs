@@ -15,8 +15,8 @@ use http::request::Parts;
 use pin_project_lite::pin_project;
 
 use crate::{
-    engine::{self, Decision, Misuse},
-    info::RefreshInfo,
+    decide::{self, Decision, Misuse},
+    outcome::RefreshInfo,
     policy::{Policy, RefreshPolicy},
     user::UserSource,
 };
@@ -196,7 +196,7 @@ where
     U: UserSource<S>,
     T: FromRequestParts<S>,
 {
-    let decision = engine::decide::<U, S>(parts, state, policy).await;
+    let decision = decide::decide::<U, S>(parts, state, policy).await;
     let guard = Guard(decision.map_err(rejection)?);
     match T::from_request_parts(parts, state).await {
         Ok(inner) => Ok((guard, inner)),
@@ -216,7 +216,7 @@ where
     T: FromRequest<S>,
 {
     let (mut parts, body) = request.into_parts();
-    let decision = engine::decide::<U, S>(&mut parts, state, policy).await;
+    let decision = decide::decide::<U, S>(&mut parts, state, policy).await;
     let guard = Guard(decision.map_err(rejection)?);
     match T::from_request(Request::from_parts(parts, body), state).await {
         Ok(inner) => Ok((guard, inner)),

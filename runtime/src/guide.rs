@@ -34,9 +34,9 @@ mod tests {
     #[test]
     fn every_event_is_in_the_table_of_events() {
         let sources = [
-            include_str!("engine.rs"),
+            include_str!("decide.rs"),
             include_str!("layer.rs"),
-            include_str!("store/refresh.rs"),
+            include_str!("store/request_store.rs"),
         ];
         let found: Vec<_> = sources.into_iter().flat_map(messages).collect();
         assert!(found.len() >= 11, "{found:?}");

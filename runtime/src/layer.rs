@@ -17,7 +17,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    engine,
+    decide,
     policy::Policy,
     schedule::Millis,
     user::{FromLayer, LayerUser, UserSource},
@@ -232,7 +232,7 @@ where
     R: From<String>,
 {
     let (mut parts, body) = request.into_parts();
-    let decision = match engine::decide::<FromLayer, ()>(&mut parts, &(), &policy).await {
+    let decision = match decide::decide::<FromLayer, ()>(&mut parts, &(), &policy).await {
         Ok(decision) => decision,
         Err(misuse) => return Ok(misuse.into_response()),
     };

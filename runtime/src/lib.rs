@@ -14,13 +14,13 @@
 
 #[cfg(feature = "config")]
 mod config;
-mod engine;
+mod decide;
 mod extract;
-mod fingerprint;
+
 pub mod guide;
-mod info;
 mod layer;
 mod metrics;
+mod outcome;
 mod policy;
 mod record;
 mod schedule;
@@ -35,8 +35,8 @@ mod user;
 #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
 pub use config::RefreshConfig;
 pub use extract::{Guard, Guarded, Watched};
-pub use info::{Outcome, RefreshInfo, SkipReason};
 pub use layer::{RefreshFuture, RefreshLayer, RefreshService};
+pub use outcome::{Outcome, RefreshInfo, SkipReason};
 pub use policy::{Policy, RefreshPolicy};
 pub use user::{FromLayer, Identity, RouteUser, SessionUser, UserSource};
 

@@ -13,7 +13,7 @@ mod enabled {
     use http::Extensions;
     use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
-    use crate::info::Outcome;
+    use crate::outcome::Outcome;
 
     const REQUESTS: &str = "session_refresh_requests_total";
     const TOUCHES: &str = "session_refresh_touch_duration_seconds";
@@ -72,7 +72,7 @@ mod enabled {
 mod disabled {
     use http::Extensions;
 
-    use crate::info::Outcome;
+    use crate::outcome::Outcome;
 
     #[derive(Clone, Debug, Default)]
     pub(crate) struct Route;

@@ -19,10 +19,10 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
-    fingerprint::Fingerprint,
     schedule::Millis,
     session::{Session, SessionError},
     store::Data,
+    store::original::Fingerprint,
 };
 
 /// The entry's key. Short, since it is hashed several times on each request.

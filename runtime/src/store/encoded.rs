@@ -12,10 +12,10 @@ use serde::{
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::original::{self as fingerprint, Fingerprint};
 #[cfg(feature = "redis")]
 use super::release::RecordRef;
 use super::release::{Data, Record};
-use crate::fingerprint::{self, Fingerprint};
 
 /// Reads a record, and tells a `RefreshStore` around its store the fingerprint of its data.
 ///

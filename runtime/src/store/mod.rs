@@ -12,15 +12,16 @@
 //! | [`RedisStore`] | `redis` | a script of five commands on the server |
 //! | [`Serialized`] around any other | | one after another within this process |
 
-mod backoff;
+mod attempt;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "_encoded")]
 mod encoded;
+pub(crate) mod original;
 #[cfg(feature = "redis")]
 mod redis;
-mod refresh;
 pub(crate) mod release;
+mod request_store;
 mod serialized;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sql;
@@ -31,10 +32,10 @@ mod sql;
 pub use encoded::decode;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
-pub use refresh::RefreshStore;
-pub(crate) use refresh::{Commit, Committed, committing};
 pub(crate) use release::Data;
 pub use release::{AnyStore, SessionId, V0_14, V0_15};
+pub use request_store::RefreshStore;
+pub(crate) use request_store::{Commit, Committed, committing};
 pub use serialized::Serialized;
 #[cfg(feature = "mysql")]
 pub use sql::MySqlStore;

@@ -298,7 +298,7 @@ in_a_schema!(MySqlStore, "mysql", sqlx::MySqlPool, "`");
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use super::*;
-    use crate::fingerprint::{self, Fingerprint};
+    use crate::store::original::{self as fingerprint, Fingerprint};
 
     #[tokio::test]
     async fn a_load_tells_the_fingerprint_of_its_bytes() {

@@ -18,9 +18,9 @@ use tracing::{debug, error, info, trace, warn};
 
 use crate::{
     TARGET,
-    info::{Outcome, RefreshInfo, SkipReason},
     layer::{Claim, Context},
     metrics::Route,
+    outcome::{Outcome, RefreshInfo, SkipReason},
     policy::{DEFAULT_INTERVAL, DEFAULT_KEY, Policy},
     record::{self, Loaded},
     schedule::{self, BadStamp, Extension, Millis},

@@ -11,15 +11,15 @@ use tracing::{error, warn};
 
 use super::{
     AnyStore, IntoTouch, SessionId, Touch, Touched,
-    backoff::Backoff,
+    attempt::Backoff,
     release::{Record, RecordRef, Records, StoreError},
 };
 use crate::{
     TARGET,
-    fingerprint::told,
     metrics::Touching,
     record::{self, Loaded},
     schedule::Millis,
+    store::original::told,
 };
 
 /// Wraps the application's session store, so that a refresh moves a session's expiry and nothing else.
