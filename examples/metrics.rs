@@ -4,7 +4,7 @@ use std::{env, time::Duration};
 
 use axum::{Router, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-use session_refresh::{RefreshInfo, session_refresh, store::RefreshStore};
+use session_refresh::{LifetimeLayer, RefreshInfo, session_refresh};
 use time::ext::NumericalDuration as _;
 use tokio::net::TcpListener;
 use tower_sessions::{Expiry, MemoryStore, Session, SessionManagerLayer};
@@ -38,9 +38,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
 
-    let sessions = SessionManagerLayer::new(RefreshStore::new(MemoryStore::default()))
-        .with_secure(false)
-        .with_expiry(Expiry::OnInactivity(1.minutes()));
+    let sessions = LifetimeLayer::new(MemoryStore::default(), |store| {
+        SessionManagerLayer::new(store)
+            .with_secure(false)
+            .with_expiry(Expiry::OnInactivity(1.minutes()))
+    });
     let app = Router::new()
         .route("/", get(item))
         .route("/items/{id}", get(item))

@@ -3,7 +3,7 @@
 use std::env;
 
 use axum::{Router, http::StatusCode, routing::get};
-use session_refresh::{RefreshInfo, session_refresh};
+use session_refresh::{LifetimeLayer, RefreshInfo, session_refresh};
 use time::Duration;
 use tokio::net::TcpListener;
 use tower_sessions::{Expiry, MemoryStore, Session, SessionManagerLayer};
@@ -24,10 +24,12 @@ async fn index(refresh: RefreshInfo, session: Session) -> Result<String, StatusC
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let sessions = SessionManagerLayer::new(MemoryStore::default())
-        // Browsers return a `Secure` cookie over https only, some of them even on localhost.
-        .with_secure(false)
-        .with_expiry(Expiry::OnInactivity(Duration::minutes(1)));
+    let sessions = LifetimeLayer::new(MemoryStore::default(), |store| {
+        SessionManagerLayer::new(store)
+            // Browsers return a `Secure` cookie over https only, some of them even on localhost.
+            .with_secure(false)
+            .with_expiry(Expiry::OnInactivity(Duration::minutes(1)))
+    });
     let app = Router::new().route("/", get(index)).layer(sessions);
 
     let port = env::var("PORT").unwrap_or_else(|_| String::from("3000"));

@@ -10,7 +10,7 @@ use axum::{
 };
 use axum_login::{AuthManagerLayerBuilder, AuthSession};
 use maud::html;
-use session_refresh::RefreshLayer;
+use session_refresh::{LifetimeLayer, RefreshLayer, store::Touch};
 use time::Duration;
 use tower_sessions::{Expiry, SessionManagerLayer, SessionStore, cookie::SameSite};
 
@@ -28,14 +28,20 @@ pub struct App {
     pub sessions: Arc<dyn SessionStore>,
 }
 
-/// The whole application.
-pub fn router<S: SessionStore + Clone>(sessions: S, users: Users) -> Router {
-    let session_layer = SessionManagerLayer::new(sessions.clone())
-        // Browsers return a `Secure` cookie over https only, and this runs on plain http. Never do so on a network.
-        .with_secure(false)
-        .with_same_site(SameSite::Lax)
-        .with_expiry(Expiry::OnInactivity(SESSION_LIFETIME));
-    let auth_layer = AuthManagerLayerBuilder::new(Backend::new(users), session_layer).build();
+/// The whole application, with its sessions in `store`.
+pub fn router<S: Touch + SessionStore + Clone>(store: S, users: Users) -> Router {
+    let app = App {
+        sessions: Arc::new(store.clone()),
+    };
+    let backend = Backend::new(users);
+    let sessions = LifetimeLayer::new(store, move |store| {
+        let sessions = SessionManagerLayer::new(store)
+            // Browsers return a `Secure` cookie over https only, and this runs on plain http. Never do so on a network.
+            .with_secure(false)
+            .with_same_site(SameSite::Lax)
+            .with_expiry(Expiry::OnInactivity(SESSION_LIFETIME));
+        AuthManagerLayerBuilder::new(backend.clone(), sessions).build()
+    });
 
     Router::new()
         .route("/", get(pages::dashboard))
@@ -50,14 +56,12 @@ pub fn router<S: SessionStore + Clone>(sessions: S, users: Users) -> Router {
         .route("/logout", post(login::logout))
         .route("/status", get(status::status))
         .layer(RefreshLayer::new().user::<AuthSession<Backend>>())
-        .layer(auth_layer)
+        .layer(sessions)
         // What has nothing to do with a session stays outside: no look-up is spent on it.
         .route("/static/demo.css", get(css))
         .route("/static/demo.js", get(js))
         .fallback(not_found)
-        .with_state(App {
-            sessions: Arc::new(sessions),
-        })
+        .with_state(app)
 }
 
 async fn css() -> impl IntoResponse {

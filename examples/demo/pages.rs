@@ -118,8 +118,8 @@ pub async fn slow(
             h2 { "That took five seconds" }
             p { "Things in your cart when this page was asked for: " strong #cart-before { (before) }
                 ". The number beside " em { "Cart" } " above says how many there are now." }
-            p { "What you added meanwhile in another tab is still there: the refresh is decided before the handler "
-                "runs and written after it, to the session as it is then." }
+            p { "What you added meanwhile in another tab is still there: a refresh happens when the request arrives, "
+                "and moves only the time at which the session ends. It never writes the cart." }
             p { a href="/cart" { "Look into the cart" } }
         }
     };

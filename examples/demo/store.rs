@@ -1,12 +1,10 @@
 //! Where the sessions live: the one place that names a store.
 
-use std::{fmt::Debug, time::Duration};
+use std::time::Duration;
 
 use axum::Router;
 use fred::prelude::{ClientLike as _, Config, Pool};
-use session_refresh::store::{
-    MySqlStore, PostgresStore, RedisStore, RefreshStore, SqliteStore, Touch,
-};
+use session_refresh::store::{MySqlStore, PostgresStore, RedisStore, SqliteStore, Touch};
 use sqlx::{MySqlPool, PgPool, SqlitePool};
 use tower_sessions::ExpiredDeletion;
 
@@ -38,7 +36,7 @@ pub async fn app(url: &str, users: Users) -> Result<Router, Failure> {
         "redis" | "rediss" => {
             let pool = Pool::new(Config::from_url(url)?, None, None, None, 4)?;
             pool.init().await?;
-            app::router(RefreshStore::new(RedisStore::new(pool)), users)
+            app::router(RedisStore::new(pool), users)
         }
         other => return Err(Failure::new(format!("there is no store for {other:?}"))),
     })
@@ -46,12 +44,12 @@ pub async fn app(url: &str, users: Users) -> Result<Router, Failure> {
 
 async fn swept<S>(store: S, users: Users) -> Result<Router, Failure>
 where
-    S: Touch + ExpiredDeletion + Clone + Debug,
+    S: Touch + ExpiredDeletion + Clone,
 {
     // A first sweep at once also shows, before anybody logs in, whether the database can be written.
     store.delete_expired().await?;
     tokio::spawn(sweep(store.clone()));
-    Ok(app::router(RefreshStore::new(store), users))
+    Ok(app::router(store, users))
 }
 
 async fn sweep<S: ExpiredDeletion + Clone>(store: S) {

@@ -126,7 +126,7 @@ fn describe(outcome: Outcome) -> (&'static str, &'static str, &'static str) {
         Outcome::Refreshed => (
             "good",
             "Refreshed",
-            "This request keeps the session alive: store and cookie move with its answer.",
+            "This request has extended the session: the store has its new end, and the answer its cookie.",
         ),
         Outcome::NotDue => (
             "calm",

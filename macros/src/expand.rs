@@ -68,7 +68,7 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
     } = &route;
     let (impl_generics, _, where_clause) = generics.split_for_impl();
 
-    // The first argument carries the guard. One of the others would do as well, but a handler may have no other.
+    // The first argument carries the decision. One of the others would do as well, but a handler may have no other.
     let mut inputs = sig.inputs.iter().map(|input| match input {
         FnArg::Typed(argument) => (*argument.ty).clone(),
         FnArg::Receiver(_) => unreachable!("`self` has been refused"),
@@ -82,7 +82,8 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
         .collect();
 
     let first_name = Ident::new("first", Span::mixed_site());
-    let guard = Ident::new("guard", Span::mixed_site());
+    let decided = Ident::new("decided", Span::mixed_site());
+    let stamp = Ident::new("stamp", Span::mixed_site());
     let first_value = has_first.then(|| quote!(#first_name,));
     let first_pattern = if has_first {
         quote!(#first_name)
@@ -122,7 +123,7 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
 
         #(#outer_attrs)*
         #vis fn #name #outer_generics (
-            #guard: #krate::Guarded<#path, #first>,
+            #decided: #krate::Decided<#path, #first>,
             #(#other_names: #others,)*
         ) -> #response
         #outer_where
@@ -131,8 +132,8 @@ fn refreshed(args: &Args, handler: &Handler) -> TokenStream {
             #(#inner_attrs)*
             #sig #body
 
-            let (#guard, #first_pattern) = #guard.into_parts();
-            #guard.watch(#name #turbofish (#first_value #(#other_names),*))
+            let (#stamp, #first_pattern) = #decided.into_parts();
+            #stamp.after(#name #turbofish (#first_value #(#other_names),*))
         }
     }
 }

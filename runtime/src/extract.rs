@@ -15,21 +15,22 @@ use http::request::Parts;
 use pin_project_lite::pin_project;
 
 use crate::{
-    decide::{self, Decision, Misuse},
+    decide::{self, Decision, GroupRefresh},
+    events::Misuse,
     outcome::RefreshInfo,
     policy::{Policy, RefreshPolicy},
     user::UserSource,
 };
 
-/// The first argument of an annotated handler: decides by policy `P`, then extracts `T`.
+/// The first argument of an annotated handler: decides by policy `P`, refreshes if that is due, then extracts `T`.
 ///
 /// It extracts wherever `T` does, from a request's head or from the whole of it, and rejects as `T` does. The attribute
-/// writes it; without the attribute, [`into_parts`](Self::into_parts) gives what the handler works with and the
-/// [`Guard`] that must see its answer.
+/// writes it. Without the attribute, [`into_parts`](Self::into_parts) gives what the handler works with, and the
+/// [`PendingStamp`] that sees its answer.
 ///
 /// ```
 /// use axum::response::Response;
-/// use session_refresh::{FromLayer, Guarded, Policy, RefreshInfo, RefreshPolicy};
+/// use session_refresh::{Decided, FromLayer, Policy, RefreshInfo, RefreshPolicy};
 ///
 /// struct Hourly;
 ///
@@ -38,37 +39,37 @@ use crate::{
 ///     const POLICY: Policy = Policy::every(time::Duration::hours(1));
 /// }
 ///
-/// async fn handler(guarded: Guarded<Hourly, RefreshInfo>) -> Response {
-///     let (guard, refresh) = guarded.into_parts();
-///     guard.watch(async move { format!("{refresh:?}") }).await
+/// async fn handler(decided: Decided<Hourly, RefreshInfo>) -> Response {
+///     let (stamp, refresh) = decided.into_parts();
+///     stamp.after(async move { format!("{refresh:?}") }).await
 /// }
 /// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(handler));
 /// ```
-pub struct Guarded<P, T> {
-    guard: Guard,
+pub struct Decided<P, T> {
+    stamp: PendingStamp,
     inner: T,
     policy: PhantomData<fn() -> P>,
 }
 
-impl<P, T> Guarded<P, T> {
-    /// What commits the decision, and the extracted value.
-    pub fn into_parts(self) -> (Guard, T) {
-        (self.guard, self.inner)
+impl<P, T> Decided<P, T> {
+    /// What is left to do after the handler, and the extracted value.
+    pub fn into_parts(self) -> (PendingStamp, T) {
+        (self.stamp, self.inner)
     }
 
-    fn new((guard, inner): (Guard, T)) -> Self {
+    fn new((stamp, inner): (PendingStamp, T)) -> Self {
         Self {
-            guard,
+            stamp,
             inner,
             policy: PhantomData,
         }
     }
 }
 
-impl<P, T: fmt::Debug> fmt::Debug for Guarded<P, T> {
+impl<P, T: fmt::Debug> fmt::Debug for Decided<P, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guarded")
-            .field("guard", &self.guard)
+        f.debug_struct("Decided")
+            .field("stamp", &self.stamp)
             .field("inner", &self.inner)
             .finish_non_exhaustive()
     }
@@ -77,7 +78,7 @@ impl<P, T: fmt::Debug> fmt::Debug for Guarded<P, T> {
 /// So that an annotated handler's first argument may be a typed path.
 #[cfg(feature = "axum-extra")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum-extra")))]
-impl<P, T: axum_extra::routing::TypedPath> axum_extra::routing::TypedPath for Guarded<P, T> {
+impl<P, T: axum_extra::routing::TypedPath> axum_extra::routing::TypedPath for Decided<P, T> {
     const PATH: &'static str = T::PATH;
 
     fn to_uri(&self) -> http::Uri {
@@ -87,46 +88,54 @@ impl<P, T: axum_extra::routing::TypedPath> axum_extra::routing::TypedPath for Gu
 
 #[cfg(feature = "axum-extra")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum-extra")))]
-impl<P, T: fmt::Display> fmt::Display for Guarded<P, T> {
+impl<P, T: fmt::Display> fmt::Display for Decided<P, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
 }
 
-/// A decision that is waiting for the handler's answer. Dropped without [`watch`](Self::watch), it does nothing.
-#[derive(Debug)]
-#[must_use = "a refresh happens only if the guard sees the answer"]
-pub struct Guard(Decision);
+/// What is left to do when the handler has answered.
+///
+/// With tower-sessions' layer alone that is the refresh itself, a stamp in the session. Under a
+/// [`LifetimeLayer`](crate::LifetimeLayer) the refresh is done by then, and only the response gets its [`RefreshInfo`].
+#[must_use = "with tower-sessions' layer alone, the refresh happens only after the handler"]
+pub struct PendingStamp(Decision);
 
-impl Guard {
-    /// What the handler is told.
+impl PendingStamp {
+    /// What the handler is to know.
     #[must_use]
     pub fn info(&self) -> &RefreshInfo {
         &self.0.info
     }
 
-    /// Runs the handler, refreshes the session if that was decided, unless the answer or the session forbids it, and
-    /// puts the final [`RefreshInfo`] into the response's extensions.
-    pub fn watch<F>(self, handler: F) -> Watched<F> {
-        Watched {
+    /// Runs the handler, writes the stamp if one is pending, unless the answer or the session forbids it, and puts the
+    /// final [`RefreshInfo`] into the response's extensions.
+    pub fn after<F>(self, handler: F) -> ThenStamp<F> {
+        ThenStamp {
             handler: Some(handler),
-            ending: Ending::Undecided(self.0),
+            step: Step::Handling(self.0),
         }
     }
 }
 
-pin_project! {
-    /// The future of [`Guard::watch`], if the handler is one that answers with a response.
-    #[must_use = "futures do nothing unless awaited"]
-    pub struct Watched<F> {
-        // Dropped before the refresh, with whatever it holds.
-        #[pin]
-        handler: Option<F>,
-        ending: Ending,
+impl fmt::Debug for PendingStamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PendingStamp").field(self.info()).finish()
     }
 }
 
-impl<F> Future for Watched<F>
+pin_project! {
+    /// The future of [`PendingStamp::after`], if the handler is one that answers with a response.
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct ThenStamp<F> {
+        // Dropped before the stamp is written, with whatever it holds.
+        #[pin]
+        handler: Option<F>,
+        step: Step,
+    }
+}
+
+impl<F> Future for ThenStamp<F>
 where
     F: Future,
     F::Output: IntoResponse,
@@ -140,40 +149,40 @@ where
             answer = Some(ready!(handler.poll(cx)).into_response());
             this.handler.set(None);
         }
-        this.ending.poll(answer, cx)
+        this.step.poll(answer, cx)
     }
 }
 
-impl<F> fmt::Debug for Watched<F> {
+impl<F> fmt::Debug for ThenStamp<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").finish_non_exhaustive()
+        f.debug_struct("ThenStamp").finish_non_exhaustive()
     }
 }
 
 /// What comes after the handler. Its code is there once, not in each handler.
-enum Ending {
-    Undecided(Decision),
+enum Step {
+    Handling(Decision),
     /// Boxed, since most requests never come here.
-    Refreshing(Pin<Box<dyn Future<Output = Response> + Send>>),
-    Over,
+    Stamping(Pin<Box<dyn Future<Output = Response> + Send>>),
+    Done,
 }
 
-impl Ending {
+impl Step {
     #[inline(never)]
     fn poll(&mut self, answer: Option<Response>, cx: &mut Context<'_>) -> Poll<Response> {
         if let Some(answer) = answer
-            && let Self::Undecided(decision) = std::mem::replace(self, Self::Over)
+            && let Self::Handling(decision) = std::mem::replace(self, Self::Done)
         {
             if decision.is_settled() {
                 return Poll::Ready(decision.tell(answer));
             }
-            *self = Self::Refreshing(Box::pin(decision.commit(answer)));
+            *self = Self::Stamping(Box::pin(decision.finish(answer)));
         }
-        let Self::Refreshing(refresh) = self else {
+        let Self::Stamping(stamping) = self else {
             panic!("a future is not polled after it is ready");
         };
-        let response = ready!(refresh.as_mut().poll(cx));
-        *self = Self::Over;
+        let response = ready!(stamping.as_mut().poll(cx));
+        *self = Self::Done;
         Poll::Ready(response)
     }
 }
@@ -185,31 +194,33 @@ fn rejection(misuse: Misuse) -> Response {
     misuse.into_response()
 }
 
-/// Decides, then extracts. It does not know the policy's type, so that routes share it.
-async fn guarded_parts<U, S, T>(
+/// Decides, then extracts. It does not know the policy's type, so that routes share it. A request that `T` rejects is
+/// activity like any other.
+async fn decided_parts<U, S, T>(
     parts: &mut Parts,
     state: &S,
     policy: &'static Policy,
-) -> Result<(Guard, T), Response>
+) -> Result<(PendingStamp, T), Response>
 where
     S: Sync,
     U: UserSource<S>,
     T: FromRequestParts<S>,
 {
     let decision = decide::decide::<U, S>(parts, state, policy).await;
-    let guard = Guard(decision.map_err(rejection)?);
-    match T::from_request_parts(parts, state).await {
-        Ok(inner) => Ok((guard, inner)),
-        Err(rejection) => Err(rejection.into_response()),
-    }
+    let decision = decision.map_err(rejection)?;
+    let rejection = match T::from_request_parts(parts, state).await {
+        Ok(inner) => return Ok((PendingStamp(decision), inner)),
+        Err(rejection) => rejection.into_response(),
+    };
+    Err(decision.finish(rejection).await)
 }
 
 /// The same for what is extracted from the whole request.
-async fn guarded_request<U, S, T>(
+async fn decided_request<U, S, T>(
     request: Request,
     state: &S,
     policy: &'static Policy,
-) -> Result<(Guard, T), Response>
+) -> Result<(PendingStamp, T), Response>
 where
     S: Sync,
     U: UserSource<S>,
@@ -217,23 +228,24 @@ where
 {
     let (mut parts, body) = request.into_parts();
     let decision = decide::decide::<U, S>(&mut parts, state, policy).await;
-    let guard = Guard(decision.map_err(rejection)?);
-    match T::from_request(Request::from_parts(parts, body), state).await {
-        Ok(inner) => Ok((guard, inner)),
-        Err(rejection) => Err(rejection.into_response()),
-    }
+    let decision = decision.map_err(rejection)?;
+    let rejection = match T::from_request(Request::from_parts(parts, body), state).await {
+        Ok(inner) => return Ok((PendingStamp(decision), inner)),
+        Err(rejection) => rejection.into_response(),
+    };
+    Err(decision.finish(rejection).await)
 }
 
 pin_project! {
     /// An extraction that has got its policy's type back.
-    struct Under<P, F> {
+    struct WithPolicy<P, F> {
         #[pin]
         extraction: F,
         policy: PhantomData<fn() -> P>,
     }
 }
 
-impl<P, F> Under<P, F> {
+impl<P, F> WithPolicy<P, F> {
     fn new(extraction: F) -> Self {
         Self {
             extraction,
@@ -242,18 +254,18 @@ impl<P, F> Under<P, F> {
     }
 }
 
-impl<P, T, F> Future for Under<P, F>
+impl<P, T, F> Future for WithPolicy<P, F>
 where
-    F: Future<Output = Result<(Guard, T), Response>>,
+    F: Future<Output = Result<(PendingStamp, T), Response>>,
 {
-    type Output = Result<Guarded<P, T>, Response>;
+    type Output = Result<Decided<P, T>, Response>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().extraction.poll(cx).map_ok(Guarded::new)
+        self.project().extraction.poll(cx).map_ok(Decided::new)
     }
 }
 
-impl<S, P, T> FromRequestParts<S> for Guarded<P, T>
+impl<S, P, T> FromRequestParts<S> for Decided<P, T>
 where
     S: Send + Sync,
     P: RefreshPolicy,
@@ -267,11 +279,11 @@ where
         state: &S,
     ) -> impl Future<Output = Result<Self, Response>> + Send {
         let policy = const { &P::POLICY };
-        Under::new(guarded_parts::<P::User, S, T>(parts, state, policy))
+        WithPolicy::new(decided_parts::<P::User, S, T>(parts, state, policy))
     }
 }
 
-impl<S, P, T> FromRequest<S> for Guarded<P, T>
+impl<S, P, T> FromRequest<S> for Decided<P, T>
 where
     S: Send + Sync,
     P: RefreshPolicy,
@@ -285,7 +297,7 @@ where
         state: &S,
     ) -> impl Future<Output = Result<Self, Response>> + Send {
         let policy = const { &P::POLICY };
-        Under::new(guarded_request::<P::User, S, T>(request, state, policy))
+        WithPolicy::new(decided_request::<P::User, S, T>(request, state, policy))
     }
 }
 
@@ -293,11 +305,17 @@ impl<S: Sync> FromRequestParts<S> for RefreshInfo {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        parts
-            .extensions
-            .get()
-            .cloned()
-            .ok_or_else(|| rejection(Misuse::NotAnnotated))
+        if let Some(info) = parts.extensions.get::<Self>() {
+            return Ok(info.clone());
+        }
+        let group = parts.extensions.get::<GroupRefresh>().cloned();
+        let settled = match group {
+            Some(group) => group.settle(parts).await,
+            None => None,
+        };
+        let info = settled.ok_or_else(|| rejection(Misuse::NotAnnotated))?;
+        parts.extensions.insert(info.clone());
+        Ok(info)
     }
 }
 
@@ -338,16 +356,16 @@ mod tests {
         let (mut parts, ()) = http::Request::new(()).into_parts();
         let session = Session::new(None, Arc::new(MemoryStore::default()), None);
         parts.extensions.insert(session);
-        let guarded = Guarded::<Daily, ()>::from_request_parts(&mut parts, &()).await;
-        let (guard, ()) = guarded.map_err(|_| "rejected").unwrap().into_parts();
+        let decided = Decided::<Daily, ()>::from_request_parts(&mut parts, &()).await;
+        let (stamp, ()) = decided.map_err(|_| "rejected").unwrap().into_parts();
 
         let free = Arc::new(AtomicBool::new(false));
         let held = Held(Arc::clone(&free));
-        let mut watched = pin!(guard.watch(poll_fn(move |_| {
+        let mut response = pin!(stamp.after(poll_fn(move |_| {
             let _holds = &held;
             Poll::Ready("answer")
         })));
-        let response = watched.as_mut().await;
+        let response = response.as_mut().await;
         assert!(free.load(Ordering::Relaxed));
         assert!(response.extensions().get::<RefreshInfo>().is_some());
     }

@@ -2,35 +2,38 @@
 
 use std::{
     fmt,
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{self, Poll},
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use http::{Extensions, Request, Response, request::Parts};
+use http::{Request, Response, request::Parts};
 use pin_project_lite::pin_project;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    decide,
+    decide::{GroupRefresh, Patience},
     policy::Policy,
-    schedule::Millis,
-    user::{FromLayer, LayerUser, UserSource},
+    request::Inherited,
+    user::{LayerUser, UserSource},
 };
 
-/// Says for all routes inside it where the user comes from, and what a route leaves unsaid.
+/// What all routes inside it have in common: where the user comes from, and the policy for what a route leaves out.
 ///
 /// It is optional: without it, a session in which nobody is logged in counts as any other, and a route that skips
-/// staff or superusers needs `user = Type`. Put it inside of `SessionManagerLayer` and of the authentication layer:
+/// staff or superusers needs `user = Type`. The user is looked up inside of the session's layer, wherever this one is; only
+/// a layer with a [`policy`](Self::policy) belongs inside of [`LifetimeLayer`](crate::LifetimeLayer):
 ///
 /// ```
 /// # use axum::{Router, routing::get};
-/// # use session_refresh::{Policy, RefreshLayer, SessionUser};
+/// # use session_refresh::{LifetimeLayer, Policy, RefreshLayer, SessionUser};
 /// # use time::Duration;
 /// # use tower_sessions::{MemoryStore, SessionManagerLayer};
 /// # #[derive(Clone)] struct CurrentUser;
@@ -42,20 +45,20 @@ use crate::{
 /// let app = Router::new()
 ///     .route("/", get(async || "hello"))
 ///     .layer(RefreshLayer::new().user::<CurrentUser>().defaults(Policy::every(Duration::hours(12))))
-///     .layer(SessionManagerLayer::new(MemoryStore::default()));
+///     .layer(LifetimeLayer::new(MemoryStore::default(), |store| SessionManagerLayer::new(store)));
 /// # let _: Router = app;
 /// ```
 ///
-/// Of two layers around one route, the inner one is heard first, and the outer one on what it leaves unsaid.
+/// Of two layers around one route, the inner one takes precedence, and the outer one sets what that leaves out.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RefreshLayer {
-    context: Arc<Context>,
+    inherited: Arc<Inherited>,
     policy: Option<Policy>,
 }
 
 impl RefreshLayer {
-    /// A layer that says nothing yet.
+    /// A layer that sets nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -97,27 +100,30 @@ impl RefreshLayer {
         U: UserSource<S>,
         S: Send + Sync + 'static,
     {
-        self.context_mut().user = Some(LayerUser::new::<U, S>(state));
+        self.inherited_mut().user = Some(LayerUser::new::<U, S>(state));
         self
     }
 
-    /// What a route leaves unsaid, `defaults` says.
+    /// Sets the policy fields that neither a route's attribute nor its named policy sets.
     pub fn defaults(mut self, defaults: Policy) -> Self {
-        self.context_mut().defaults = defaults;
+        self.inherited_mut().defaults = defaults;
         self
     }
 
-    /// What a route leaves unsaid, the operator says: before [`defaults`](Self::defaults), whichever is called first.
+    /// Sets what the operator configures, before [`defaults`](Self::defaults), whichever is called first.
     ///
-    /// An attribute's words, and a [`policy`](Self::policy), still win.
+    /// An attribute's words, and a [`policy`](Self::policy), take precedence.
     #[cfg(feature = "config")]
     #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
     pub fn config(mut self, config: crate::RefreshConfig) -> Self {
-        self.context_mut().configured = config.into();
+        self.inherited_mut().configured = config.into();
         self
     }
 
-    /// Tells the time by which a refresh is due, so that a test need not wait 24 hours.
+    /// Sets the clock by which a refresh is due with tower-sessions' layer alone, so that a test need not wait 24 hours.
+    ///
+    /// A [`LifetimeLayer`](crate::LifetimeLayer) goes by its own: see
+    /// [`with_clock`](crate::LifetimeLayer::with_clock).
     ///
     /// ```
     /// use std::sync::{Arc, atomic::{AtomicI64, Ordering}};
@@ -131,17 +137,18 @@ impl RefreshLayer {
     /// # let _ = layer;
     /// ```
     pub fn clock(mut self, clock: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
-        self.context_mut().clock = Some(Arc::new(clock));
+        self.inherited_mut().clock = Some(Arc::new(clock));
         self
     }
 
     /// Does for every route inside what the attribute does for one, `RefreshInfo` included.
     ///
     /// Put it on a `Router`, a nested one or a `MethodRouter`; any other tower service will do as well. Where a route
-    /// has an attribute, or a group inside this one a policy, the innermost alone decides and commits.
+    /// has an attribute, or a group inside this one a policy, the innermost alone decides.
     ///
-    /// A layer can't tell a request that an extractor rejected from a handler's own 4xx: it counts both as activity,
-    /// where the attribute counts only what reached the handler.
+    /// A refresh that is due happens when a handler takes its [`RefreshInfo`](crate::RefreshInfo), else when it has answered,
+    /// and never later than 50 milliseconds after the request has come here, or than half of what the session has left. A
+    /// middleware that takes longer than that, between this layer and an attribute, has both of them decide.
     ///
     /// ```
     /// use axum::{Router, routing::get};
@@ -162,8 +169,8 @@ impl RefreshLayer {
         self
     }
 
-    fn context_mut(&mut self) -> &mut Context {
-        Arc::make_mut(&mut self.context)
+    fn inherited_mut(&mut self) -> &mut Inherited {
+        Arc::make_mut(&mut self.inherited)
     }
 }
 
@@ -189,6 +196,7 @@ impl<S, B, R> Service<Request<B>> for RefreshService<S>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
+    S::Error: Send,
     B: Send + 'static,
     R: From<String> + Send + 'static,
 {
@@ -196,33 +204,35 @@ where
     type Error = S::Error;
     type Future = RefreshFuture<S::Future, S::Response, S::Error>;
 
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let own = &self.layer.context;
-        let context = match Context::of(request.extensions()) {
+        let own = &self.layer.inherited;
+        let inherited = match Inherited::of(request.extensions()) {
             Some(outer) => Arc::new(own.within(outer)),
             None => Arc::clone(own),
         };
-        request.extensions_mut().insert(context);
-        let Some(policy) = self.layer.policy else {
-            return RefreshFuture::Told {
+        request.extensions_mut().insert(inherited);
+        let inner = if let Some(policy) = self.layer.policy {
+            // The service that is ready, not its clone.
+            let clone = self.inner.clone();
+            let ready = std::mem::replace(&mut self.inner, clone);
+            Inner::Group {
+                inner: Box::pin(group(ready, policy, request)),
+            }
+        } else {
+            Inner::Route {
                 inner: self.inner.call(request),
-            };
+            }
         };
-        // The service that is ready, not its clone.
-        let clone = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, clone);
-        RefreshFuture::Guarding {
-            inner: Box::pin(guard(inner, policy, request)),
-        }
+        RefreshFuture { inner }
     }
 }
 
-/// What the attribute does, around a service.
-async fn guard<S, B, R>(
+/// Does for a service what the attribute does for a handler.
+async fn group<S, B, R>(
     mut inner: S,
     policy: Policy,
     request: Request<B>,
@@ -232,50 +242,77 @@ where
     R: From<String>,
 {
     let (mut parts, body) = request.into_parts();
-    let decision = match decide::decide::<FromLayer, ()>(&mut parts, &(), &policy).await {
-        Ok(decision) => decision,
+    let (group, patience) = match GroupRefresh::begin(&mut parts, &policy).await {
+        Ok(begun) => begun,
         Err(misuse) => return Ok(misuse.into_response()),
     };
-    let claim = Claim::default();
-    parts.extensions.insert(claim.clone());
-    let response = inner.call(Request::from_parts(parts, body)).await?;
-    Ok(if claim.is_taken() {
-        response
-    } else {
-        decision.commit(response).await
-    })
+    let wait = match patience {
+        Patience::Settled => {
+            let response = inner.call(Request::from_parts(parts, body)).await?;
+            return Ok(group.finish(response).await);
+        }
+        Patience::AtMost(wait) => Some(wait),
+        Patience::UntilAnswered => None,
+    };
+    let own = parts.clone();
+    let answer = inner.call(Request::from_parts(parts, body));
+    let response = refreshing(answer, &group, own, wait).await?;
+    Ok(group.finish(response).await)
 }
 
-/// How a policy inside another's reach says that it decides and commits.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Claim(Arc<AtomicBool>);
-
-impl Claim {
-    /// Takes over from the layer further out, if there is one.
-    pub(crate) fn take(extensions: &mut Extensions) {
-        if let Some(Self(taken)) = extensions.remove() {
-            taken.store(true, Ordering::Relaxed);
+/// Waits for the answer, and has the group refresh beside it: after `wait`, or when the answer is there.
+async fn refreshing<F: Future>(
+    answer: F,
+    group: &GroupRefresh,
+    mut parts: Parts,
+    wait: Option<Duration>,
+) -> F::Output {
+    let is_answered = AtomicBool::new(false);
+    let mut answer = pin!(answer);
+    let mut refresh = pin!(async {
+        let mut waiting = pin!(wait.map(tokio::time::sleep));
+        poll_fn(|cx| match waiting.as_mut().as_pin_mut() {
+            _ if is_answered.load(Ordering::Relaxed) => Poll::Ready(()),
+            Some(waiting) => waiting.poll(cx),
+            None => Poll::Pending,
+        })
+        .await;
+        group.settle(&mut parts).await;
+    });
+    let mut is_refreshed = false;
+    let answer = poll_fn(|cx| {
+        let answer = answer.as_mut().poll(cx);
+        if answer.is_pending() && !is_refreshed {
+            is_refreshed = refresh.as_mut().poll(cx).is_ready();
         }
+        answer
+    })
+    .await;
+    is_answered.store(true, Ordering::Relaxed);
+    if !is_refreshed {
+        refresh.await;
     }
-
-    fn is_taken(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
+    answer
 }
 
 pin_project! {
     /// The future of [`RefreshService`].
+    pub struct RefreshFuture<F, R, E> {
+        #[pin]
+        inner: Inner<F, R, E>,
+    }
+}
+
+pin_project! {
     #[project = Projected]
-    pub enum RefreshFuture<F, R, E> {
-        /// Only the context was added.
-        #[doc(hidden)]
-        Told {
+    enum Inner<F, R, E> {
+        /// The routes inherit from the layer.
+        Route {
             #[pin]
             inner: F,
         },
-        /// A policy decides before, and commits after.
-        #[doc(hidden)]
-        Guarding { inner: BoxFuture<R, E> },
+        /// The layer has a policy.
+        Group { inner: BoxFuture<R, E> },
     }
 }
 
@@ -287,10 +324,10 @@ where
 {
     type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            Projected::Told { inner } => inner.poll(cx),
-            Projected::Guarding { inner } => inner.as_mut().poll(cx),
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().inner.project() {
+            Projected::Route { inner } => inner.poll(cx),
+            Projected::Group { inner } => inner.as_mut().poll(cx),
         }
     }
 }
@@ -298,58 +335,5 @@ where
 impl<F, R, E> fmt::Debug for RefreshFuture<F, R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RefreshFuture").finish_non_exhaustive()
-    }
-}
-
-/// What a layer tells the routes inside it, as an extension of the request.
-#[derive(Clone, Default)]
-pub(crate) struct Context {
-    pub(crate) user: Option<LayerUser>,
-    /// What the operator says.
-    configured: Policy,
-    /// What the program says where the operator says nothing.
-    defaults: Policy,
-    clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
-}
-
-impl Context {
-    pub(crate) fn of(extensions: &Extensions) -> Option<&Arc<Self>> {
-        extensions.get()
-    }
-
-    pub(crate) fn user_source(parts: &Parts) -> Option<LayerUser> {
-        Self::of(&parts.extensions).and_then(|context| context.user.clone())
-    }
-
-    /// The time by the layer's clock if it has one, else by the store's, which is `ahead` of the real time.
-    pub(crate) fn now(context: Option<&Arc<Self>>, ahead: Duration) -> Millis {
-        match context.and_then(|context| context.clock.as_ref()) {
-            Some(clock) => clock().into(),
-            None => Millis::now().saturating_add(ahead),
-        }
-    }
-
-    /// What counts where a route says nothing.
-    pub(crate) fn defaults(&self) -> Policy {
-        self.configured.or(self.defaults)
-    }
-
-    fn within(&self, outer: &Self) -> Self {
-        Self {
-            user: self.user.clone().or_else(|| outer.user.clone()),
-            configured: Policy::new(),
-            defaults: self.defaults().or(outer.defaults()),
-            clock: self.clock.clone().or_else(|| outer.clock.clone()),
-        }
-    }
-}
-
-impl fmt::Debug for Context {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context")
-            .field("user", &self.user.is_some())
-            .field("defaults", &self.defaults())
-            .field("clock", &self.clock.is_some())
-            .finish_non_exhaustive()
     }
 }

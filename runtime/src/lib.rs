@@ -1,47 +1,46 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Without a release of tower-sessions there is no session, and most of this crate has nothing to do.
-#![cfg_attr(
-    not(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15")),
-    allow(
-        dead_code,
-        unused_imports,
-        unused_macros,
-        unused_variables,
-        clippy::unused_async
-    )
-)]
 
+#[cfg(not(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15")))]
+compile_error!(
+    "session-refresh is built for no release of tower-sessions: enable its feature `tower-sessions-0_14` (a default) or \
+     `tower-sessions-0_15`"
+);
+
+mod cache_headers;
 #[cfg(feature = "config")]
 mod config;
 mod decide;
+mod events;
 mod extract;
-
 pub mod guide;
 mod layer;
+mod lifetime;
+mod lifetimes;
 mod metrics;
 mod outcome;
 mod policy;
-mod record;
+mod request;
 mod schedule;
 mod session;
+mod spared_cookies;
+mod stamping;
 pub mod store;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
+mod touching;
 mod user;
 
 #[cfg(feature = "config")]
 #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
 pub use config::RefreshConfig;
-pub use extract::{Guard, Guarded, Watched};
+pub use extract::{Decided, PendingStamp, ThenStamp};
 pub use layer::{RefreshFuture, RefreshLayer, RefreshService};
+pub use lifetimes::{LifetimeFuture, LifetimeLayer, LifetimeService};
 pub use outcome::{Outcome, RefreshInfo, SkipReason};
 pub use policy::{Policy, RefreshPolicy};
-pub use user::{FromLayer, Identity, RouteUser, SessionUser, UserSource};
-
-/// Every event of this crate has this target.
-const TARGET: &str = "session_refresh";
+pub use user::{FromLayer, RouteUser, SessionUser, UserSource};
 
 #[cfg(feature = "tower-sessions-0_14")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower-sessions-0_14")))]

@@ -4,11 +4,12 @@ use std::fmt;
 
 use time::OffsetDateTime;
 
-/// What becomes of the session on this request.
+/// What became of the session on this request.
 ///
-/// As a handler's argument it is the decision: [`refreshed`](Self::refreshed) means that this request extends the
-/// session unless it ends in a 5xx or the session vanishes meanwhile. In the response's extensions it is the result; where
-/// the handler changed the session, it is what the save of that change is about to do.
+/// Under a [`LifetimeLayer`](crate::LifetimeLayer) it is a fact when the handler reads it: the session has been extended,
+/// or it has not, and what the handler answers changes nothing about that. With tower-sessions' layer alone it is a
+/// promise: the time of the refresh is saved after the handler, unless it answers with a 5xx or the session vanishes
+/// meanwhile. The response's extensions hold the final one.
 ///
 /// ```
 /// use session_refresh::{RefreshInfo, session_refresh};
@@ -27,15 +28,15 @@ use time::OffsetDateTime;
 pub struct RefreshInfo {
     /// Whether this request extends the session: short for `outcome == Outcome::Refreshed`.
     pub refreshed: bool,
-    /// The last extension as far as it is known, this request's included: for a handler, the time of the decision.
+    /// The last extension as far as it is known, this request's included: that is when the request arrived.
     ///
     /// `None` where there is no session, where its record was not read (a skipped path, say), or where none was ever
     /// recorded.
     pub refreshed_at: Option<OffsetDateTime>,
     /// The session ends no earlier than this.
     ///
-    /// A store that can't tell when a record expires leaves this computed: the last recorded refresh plus the lifetime
-    /// in the session's `Expiry`. `None` where that can't be known.
+    /// tower-sessions' layer alone can't tell when a record expires: then this is the last recorded refresh plus the
+    /// lifetime in the session's `Expiry`. `None` where that can't be known.
     pub expires_at: Option<OffsetDateTime>,
     /// Why.
     pub outcome: Outcome,
@@ -49,10 +50,10 @@ pub enum Outcome {
     Refreshed,
     /// It was extended less than an interval ago.
     NotDue,
-    /// The policy or the response says no.
+    /// The policy says no; with tower-sessions' layer alone, the response may, too.
     Skipped(SkipReason),
-    /// The session was there when the request came and is not any more: logged out, flushed or replaced (as a login
-    /// does), in this handler or by another request.
+    /// The session was there when the request came and is not any more: another request has logged it out. With
+    /// tower-sessions' layer alone, this handler may have, too.
     Gone,
     /// The session's store or the user look-up failed; the event says how. The page is served.
     Unavailable,
@@ -76,9 +77,10 @@ pub enum SkipReason {
     Predicate,
     /// The session ends at a fixed time (`Expiry::AtDateTime`).
     FixedExpiry,
-    /// The response is a server error, and tower-sessions saves nothing on these.
+    /// tower-sessions' layer stands alone and the response is a server error: it saves nothing on these.
     ServerError,
-    /// The response's `Cache-Control` or `Expires` lets a shared cache store it, cookie included (RFC 9111 §3).
+    /// tower-sessions' layer stands alone and the response's headers let a shared cache store it, cookie included (RFC
+    /// 9111 §3).
     SharedCache,
 }
 
@@ -154,6 +156,23 @@ impl RefreshInfo {
             refreshed: false,
             outcome,
             ..self.clone()
+        }
+    }
+}
+
+/// What is known of a session's refresh before the user is.
+pub(crate) enum Finding<T> {
+    /// Nothing is to be done.
+    Settled(RefreshInfo),
+    /// A refresh is due.
+    Due(T),
+}
+
+impl<T> Finding<T> {
+    pub(crate) fn map<U>(self, due: impl FnOnce(T) -> U) -> Finding<U> {
+        match self {
+            Self::Settled(info) => Finding::Settled(info),
+            Self::Due(refresh) => Finding::Due(due(refresh)),
         }
     }
 }

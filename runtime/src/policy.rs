@@ -136,9 +136,8 @@ impl Policy {
     }
 }
 
-/// The policy of one route. The attribute implements it; an application may, too, to write a [`Guarded`] by hand.
-///
-/// [`Guarded`]: crate::Guarded
+/// The policy of one route. The attribute implements it; an application may, too, to write a
+/// [`Decided`](crate::Decided) by hand.
 pub trait RefreshPolicy: 'static {
     /// The extractor that says who the user is, or [`FromLayer`](crate::FromLayer).
     type User: RouteUser;

@@ -59,6 +59,11 @@ impl Millis {
         Self::clamp(self.0.saturating_sub(whole_millis(duration)))
     }
 
+    /// The time from `earlier` to this; none if that was later.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::milliseconds(self.0.saturating_sub(earlier.0).max(0))
+    }
+
     fn clamp(milliseconds: i64) -> Self {
         Self(milliseconds.clamp(Self::MIN, Self::MAX))
     }

@@ -6,7 +6,8 @@ use std::fmt;
 
 use http::Extensions;
 use serde_json::Value;
-use time::{Duration, OffsetDateTime};
+
+use crate::lifetime::{BROWSER_SESSION, Lifetime};
 
 /// Names a macro once for each enabled release: with its marker, and with its crate.
 macro_rules! for_each_release {
@@ -19,38 +20,39 @@ macro_rules! for_each_release {
 }
 pub(crate) use for_each_release;
 
-/// What to do if no session is found: for people.
-pub(crate) const NO_SESSION: &str = if cfg!(all(
-    feature = "tower-sessions-0_14",
-    feature = "tower-sessions-0_15"
-)) {
-    "Can't find a session. Is `SessionManagerLayer` of tower-sessions 0.14 or 0.15 enabled, and outside of this route?"
-} else if cfg!(feature = "tower-sessions-0_14") {
-    "Can't find a session. Is `SessionManagerLayer` of tower-sessions 0.14 enabled, and outside of this route? For \
-     tower-sessions 0.15, enable the feature `tower-sessions-0_15` of session-refresh."
-} else if cfg!(feature = "tower-sessions-0_15") {
-    "Can't find a session. Is `SessionManagerLayer` of tower-sessions 0.15 enabled, and outside of this route? For \
-     tower-sessions 0.14, enable the feature `tower-sessions-0_14` of session-refresh."
-} else {
-    "Can't find a session: session-refresh is built for no release of tower-sessions. Enable its feature \
-     `tower-sessions-0_14` or `tower-sessions-0_15`."
-};
+/// Stands for tower-sessions 0.14.
+#[derive(Clone, Copy, Debug)]
+pub enum V0_14 {}
 
-/// How long tower-sessions keeps a session on the server that has no end of its own (core's `DEFAULT_DURATION`).
-const DEFAULT_LIFETIME: Duration = Duration::weeks(2);
+/// Stands for tower-sessions 0.15.
+#[derive(Clone, Copy, Debug)]
+pub enum V0_15 {}
 
-/// When a session ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lifetime {
-    /// This long after its last write.
-    Rolling(Duration),
-    /// At this time, whatever is written.
-    Fixed(OffsetDateTime),
+/// A release of tower-sessions that this build knows: [`V0_14`] or [`V0_15`].
+pub trait Release: sealed::Release {}
+
+impl<R: sealed::Release> Release for R {}
+
+pub(crate) mod sealed {
+    pub trait Release: Clone + Send + Sync + 'static {
+        /// The session of this release that is in a request.
+        fn session(extensions: &http::Extensions) -> Option<super::Session>;
+
+        /// The number of an id that nobody can guess.
+        fn random_id() -> i128;
+    }
 }
 
 /// The store or its data failed. Says why, in its words.
 #[derive(Debug)]
 pub(crate) struct SessionError(String);
+
+impl SessionError {
+    #[allow(clippy::needless_pass_by_value, reason = "as `map_err` passes it")]
+    pub(crate) fn new(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,9 +60,10 @@ impl fmt::Display for SessionError {
     }
 }
 
-/// A session of any enabled release.
+/// A session of any enabled release. Clones are the same session.
 #[derive(Clone)]
-pub(crate) enum Session {
+#[allow(missing_debug_implementations, reason = "its id is a secret")]
+pub enum Session {
     #[cfg(feature = "tower-sessions-0_14")]
     V0_14(tower_sessions::Session),
     #[cfg(feature = "tower-sessions-0_15")]
@@ -79,13 +82,41 @@ macro_rules! of_either {
     };
 }
 
+macro_rules! release {
+    ($release:ident, $tower_sessions:ident) => {
+        impl sealed::Release for $release {
+            fn session(extensions: &Extensions) -> Option<Session> {
+                extensions
+                    .get::<$tower_sessions::Session>()
+                    .map(|session| Session::$release(session.clone()))
+            }
+
+            fn random_id() -> i128 {
+                $tower_sessions::session::Id::default().0
+            }
+        }
+
+        impl From<$tower_sessions::Expiry> for Lifetime {
+            fn from(expiry: $tower_sessions::Expiry) -> Self {
+                match expiry {
+                    $tower_sessions::Expiry::OnInactivity(idle) => Self::Rolling(idle),
+                    $tower_sessions::Expiry::AtDateTime(end) => Self::Fixed(end),
+                    $tower_sessions::Expiry::OnSessionEnd => Self::Rolling(BROWSER_SESSION),
+                }
+            }
+        }
+    };
+}
+
+for_each_release!(release);
+
 impl Session {
-    /// The session that `SessionManagerLayer` put into the request. Of two releases' sessions, the older's.
+    /// The innermost session that is in the request. Of two releases' sessions, the older's.
     pub(crate) fn find(extensions: &Extensions) -> Option<Self> {
         macro_rules! find {
             ($release:ident, $tower_sessions:ident) => {
-                if let Some(session) = extensions.get::<$tower_sessions::Session>() {
-                    return Some(Self::$release(session.clone()));
+                if let Some(session) = <$release as sealed::Release>::session(extensions) {
+                    return Some(session);
                 }
             };
         }
@@ -93,9 +124,14 @@ impl Session {
         None
     }
 
-    /// Whether it has an id: one that the client sent, or one that the store gave it.
-    pub(crate) fn has_id(&self) -> bool {
-        of_either!(self, session => session.id().is_some())
+    /// The number of its id: of the one that the client sent, or that the store gave it.
+    pub(crate) fn id(&self) -> Option<i128> {
+        of_either!(self, session => session.id().map(|id| id.0))
+    }
+
+    /// Whether both have the same id, as the same session has.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.id() == other.id()
     }
 
     pub(crate) fn is_modified(&self) -> bool {
@@ -103,46 +139,25 @@ impl Session {
     }
 
     pub(crate) fn lifetime(&self) -> Lifetime {
-        macro_rules! lifetime {
-            ($session:ident, $tower_sessions:ident) => {
-                match $session.expiry() {
-                    Some($tower_sessions::Expiry::OnInactivity(lifetime)) => {
-                        Lifetime::Rolling(lifetime)
-                    }
-                    Some($tower_sessions::Expiry::AtDateTime(end)) => Lifetime::Fixed(end),
-                    Some($tower_sessions::Expiry::OnSessionEnd) | None => {
-                        Lifetime::Rolling(DEFAULT_LIFETIME)
-                    }
-                }
-            };
-        }
-        match *self {
-            #[cfg(feature = "tower-sessions-0_14")]
-            Self::V0_14(ref session) => lifetime!(session, tower_sessions),
-            #[cfg(feature = "tower-sessions-0_15")]
-            Self::V0_15(ref session) => lifetime!(session, tower_sessions_0_15),
-        }
+        let without_expiry = Lifetime::Rolling(BROWSER_SESSION);
+        of_either!(self, session => session.expiry().map_or(without_expiry, Lifetime::from))
+    }
+
+    /// Has tower-sessions' layer save the session, and so send its cookie, though nothing in it changes.
+    pub(crate) fn send_cookie(&self) {
+        of_either!(self, session => session.set_expiry(session.expiry()));
     }
 
     /// A value of the record, which is loaded if nobody has yet.
     pub(crate) async fn get_value(&self, key: &str) -> Result<Option<Value>, SessionError> {
-        of_either!(self, session => session.get_value(key).await.map_err(failed))
+        of_either!(self, session => session.get_value(key).await.map_err(SessionError::new))
     }
 
     pub(crate) async fn insert_value(&self, key: &str, value: Value) -> Result<(), SessionError> {
-        of_either!(self, session => session.insert_value(key, value).await.map(drop).map_err(failed))
+        of_either!(self, session => session.insert_value(key, value).await.map(drop).map_err(SessionError::new))
     }
 
     pub(crate) async fn load(&self) -> Result<(), SessionError> {
-        of_either!(self, session => session.load().await.map_err(failed))
+        of_either!(self, session => session.load().await.map_err(SessionError::new))
     }
-
-    pub(crate) async fn save(&self) -> Result<(), SessionError> {
-        of_either!(self, session => session.save().await.map_err(failed))
-    }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "as `map_err` passes it")]
-fn failed(error: impl fmt::Display) -> SessionError {
-    SessionError(error.to_string())
 }

@@ -1,6 +1,6 @@
 //! Who is asking.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use axum::{
     Extension,
@@ -99,42 +99,20 @@ forward!(
 );
 
 /// A [`SessionUser`]'s answers.
-///
-/// ```
-/// use session_refresh::{Identity, SessionUser as _};
-///
-/// assert!(!Identity::of(&None::<Identity>).is_authenticated());
-/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    authenticated: bool,
-    staff: bool,
-    superuser: bool,
+    pub(crate) is_authenticated: bool,
+    pub(crate) is_staff: bool,
+    pub(crate) is_superuser: bool,
 }
 
 impl Identity {
-    /// What `user` answers.
-    #[must_use]
-    pub fn of(user: &impl SessionUser) -> Self {
+    fn of(user: &impl SessionUser) -> Self {
         Self {
-            authenticated: user.is_authenticated(),
-            staff: user.is_staff(),
-            superuser: user.is_superuser(),
+            is_authenticated: user.is_authenticated(),
+            is_staff: user.is_staff(),
+            is_superuser: user.is_superuser(),
         }
-    }
-}
-
-impl SessionUser for Identity {
-    fn is_authenticated(&self) -> bool {
-        self.authenticated
-    }
-
-    fn is_staff(&self) -> bool {
-        self.staff
-    }
-
-    fn is_superuser(&self) -> bool {
-        self.superuser
     }
 }
 
@@ -144,40 +122,50 @@ impl SessionUser for Identity {
     label = "not a `SessionUser`",
     note = "implement `session_refresh::SessionUser` for it; with axum-login, enable the feature `axum-login` and implement it for `AuthnBackend::User`"
 )]
-pub trait RouteUser: 'static {
-    /// Whether the route itself says where the user comes from.
-    #[doc(hidden)]
-    const NAMED: bool;
-}
+pub trait RouteUser: Named + 'static {}
 
-impl<U: SessionUser + 'static> RouteUser for U {
-    const NAMED: bool = true;
-}
+impl<U: SessionUser + 'static> RouteUser for U {}
 
 /// The route leaves it to the [`RefreshLayer`](crate::RefreshLayer) who the user is.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct FromLayer;
 
-impl RouteUser for FromLayer {
-    const NAMED: bool = false;
-}
+impl RouteUser for FromLayer {}
 
 /// How a [`RouteUser`] is found in a request: an extractor for the router's state, or the layer's user source.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be extracted from a request with state `{S}`",
     note = "`user = {Self}` needs an extractor: implement `axum::extract::FromRequestParts<{S}>` for it"
 )]
-pub trait UserSource<S>: RouteUser {
+pub trait UserSource<S>: RouteUser + Identify<S> {}
+
+impl<S, U: RouteUser + Identify<S>> UserSource<S> for U {}
+
+/// Seals [`RouteUser`].
+pub trait Named {
+    /// Whether the route itself says where the user comes from.
+    const NAMED: bool;
+}
+
+impl<U: SessionUser + 'static> Named for U {
+    const NAMED: bool = true;
+}
+
+impl Named for FromLayer {
+    const NAMED: bool = false;
+}
+
+/// Seals [`UserSource`].
+pub trait Identify<S> {
     /// Looks the user up. A rejection with a 5xx is a failure; any other means that nobody is logged in.
-    #[doc(hidden)]
     fn identify(
         parts: &mut Parts,
         state: &S,
     ) -> impl Future<Output = Result<Identity, Response>> + Send;
 }
 
-impl<S, U> UserSource<S> for U
+impl<S, U> Identify<S> for U
 where
     S: Send + Sync,
     U: SessionUser + FromRequestParts<S> + 'static,
@@ -190,18 +178,9 @@ where
     }
 }
 
-impl<S: Sync> UserSource<S> for FromLayer {
-    async fn identify(parts: &mut Parts, _: &S) -> Result<Identity, Response> {
-        match crate::layer::Context::user_source(parts) {
-            Some(source) => (source.0)(parts).await,
-            None => Ok(Identity::default()),
-        }
-    }
-}
-
 /// The look-up of a [`RefreshLayer`](crate::RefreshLayer), its extractor's type forgotten.
 #[derive(Clone)]
-pub(crate) struct LayerUser(pub(crate) Arc<LookUp>);
+pub(crate) struct LayerUser(Arc<LookUp>);
 
 type LookUp = dyn for<'a> Fn(&'a mut Parts) -> IdentityFuture<'a> + Send + Sync;
 
@@ -218,5 +197,9 @@ impl LayerUser {
             let state = Arc::clone(&state);
             Box::pin(async move { U::identify(parts, &state).await })
         }))
+    }
+
+    pub(crate) fn identify<'a>(&self, parts: &'a mut Parts) -> IdentityFuture<'a> {
+        (self.0)(parts)
     }
 }

@@ -12,11 +12,11 @@ use axum::{Extension, Router, extract::Path, routing::get};
 use axum_login::{AuthManagerLayerBuilder, AuthUser, AuthnBackend};
 use http::StatusCode;
 use session_refresh::{
-    RefreshInfo, RefreshLayer, SessionUser, session_refresh, store::RefreshStore,
+    LifetimeLayer, RefreshInfo, RefreshLayer, SessionUser, session_refresh, store::Touch,
 };
-use session_refresh_tests::{CountingStore, Gate, Server, TestClock, backends, on_every_store};
+use session_refresh_tests::{CountingStore, Gate, Options, Owned, Plain, Sessions, Setup, Site};
 use time::ext::NumericalDuration as _;
-use tower_sessions::{SessionManagerLayer, SessionStore};
+use tower_sessions::SessionStore;
 
 /// Everybody is a user, under the name of a role.
 #[derive(Clone, Debug, Default)]
@@ -97,95 +97,124 @@ async fn plain_logout(mut session: AuthSession) {
     session.logout().await.unwrap();
 }
 
-struct Site<S> {
-    server: Server,
-    store: CountingStore<S>,
+/// Sessions, and inside of them axum-login.
+#[derive(Clone)]
+struct WithLogin<K> {
+    sessions: K,
     backend: Backend,
-    clock: TestClock,
-    gate: Gate,
 }
 
-async fn site<S: SessionStore + Clone>(store: S) -> Site<S> {
-    let store = CountingStore::new(store);
-    let (backend, clock, gate) = (Backend::default(), TestClock::default(), Gate::default());
-    let sessions = SessionManagerLayer::new(store.clone()).with_secure(false);
-    let app = Router::new()
+impl<S: SessionStore + Clone> Sessions for WithLogin<Plain<S>> {
+    type Store = S;
+    const TOUCH: bool = false;
+
+    fn store(&self) -> S {
+        self.sessions.store()
+    }
+
+    fn layer(&self, store: CountingStore<S>, routes: Router, options: &Options) -> Router {
+        let sessions = options.sessions(store);
+        routes.layer(AuthManagerLayerBuilder::new(self.backend.clone(), sessions).build())
+    }
+}
+
+impl<S: SessionStore + Touch + Clone> Sessions for WithLogin<Owned<S>> {
+    type Store = S;
+    const TOUCH: bool = true;
+
+    fn store(&self) -> S {
+        self.sessions.store()
+    }
+
+    fn layer(&self, store: CountingStore<S>, routes: Router, options: &Options) -> Router {
+        let (clock, options) = (options.clock.as_fn(), options.clone());
+        let backend = self.backend.clone();
+        let sessions = LifetimeLayer::new(store, move |store| {
+            AuthManagerLayerBuilder::new(backend.clone(), options.sessions(store)).build()
+        });
+        routes.layer(sessions.with_clock(clock))
+    }
+}
+
+async fn site<K>(sessions: K) -> (Site<WithLogin<K>>, Backend)
+where
+    K: Sessions,
+    WithLogin<K>: Sessions,
+{
+    let backend = Backend::default();
+    let routes = Router::new()
         .route("/layer", get(from_layer))
         .route("/named", get(named))
         .route("/login/{role}", get(login))
         .route("/logout", get(logout))
         .route("/plain_logout", get(plain_logout))
-        .route("/slow", get(slow))
-        .layer(
-            RefreshLayer::new()
-                .user::<AuthSession>()
-                .clock(clock.as_fn()),
-        )
-        .layer(Extension(gate.clone()))
-        .layer(AuthManagerLayerBuilder::new(backend.clone(), sessions).build());
-    Site {
-        server: Server::start(app).await,
-        store,
-        backend,
-        clock,
-        gate,
-    }
+        .route("/slow", get(slow));
+    let sessions = WithLogin {
+        sessions,
+        backend: backend.clone(),
+    };
+    let setup = Setup::new(routes).refresh(RefreshLayer::user::<AuthSession>);
+    (setup.on(sessions).start().await, backend)
 }
 
-on_each_store![
+on_either_layer![
     an_auth_session_says_who_the_user_is,
     a_refresh_shares_the_load_and_the_look_up_that_axum_login_makes_anyway,
     a_login_and_a_logout_work_inside_annotated_handlers,
-    a_logout_while_a_slow_page_refreshes_stays_a_logout,
+    a_logout_while_a_slow_page_runs_stays_a_logout,
 ];
 
-async fn an_auth_session_says_who_the_user_is<S: SessionStore + Clone>(store: S) {
-    let site = site(store).await;
+async fn an_auth_session_says_who_the_user_is<K>(sessions: K)
+where
+    K: Sessions,
+    WithLogin<K>: Sessions,
+{
+    let (site, _) = site(sessions).await;
     for path in ["/layer", "/named"] {
-        let visitor = site.server.client();
-        assert_eq!(visitor.get(path).await.outcome(), "no_session");
+        assert_eq!(site.visitor().get(path).await.outcome(), "no_session");
         for (role, outcome) in [
             ("user", "refreshed"),
             ("staff", "staff"),
             ("superuser", "superuser"),
         ] {
-            let client = site.server.client();
+            let client = site.visitor();
             client.get(&format!("/login/{role}")).await;
+            site.clock.advance(1.hours());
             let answer = client.get(path).await;
             assert_eq!((answer.status, answer.outcome()), (StatusCode::OK, outcome));
         }
     }
 }
 
-async fn a_refresh_shares_the_load_and_the_look_up_that_axum_login_makes_anyway<
-    S: SessionStore + Clone,
->(
-    store: S,
-) {
-    let site = site(store).await;
-    let client = site.server.client();
+async fn a_refresh_shares_the_load_and_the_look_up_that_axum_login_makes_anyway<K>(sessions: K)
+where
+    K: Sessions,
+    WithLogin<K>: Sessions,
+{
+    let (site, backend) = site(sessions).await;
+    let client = site.visitor();
     client.get("/login/user").await;
     for path in ["/layer", "/named"] {
-        for outcome in ["refreshed", "not_due"] {
-            let _ = site.store.take();
-            let lookups = site.backend.lookups.load(Ordering::SeqCst);
-            assert_eq!(client.get(path).await.outcome(), outcome);
-            let counts = site.store.take();
-            assert!(counts.loads <= 2, "{counts:?}");
-            assert_eq!(counts.saves, usize::from(outcome == "refreshed"));
-            assert_eq!(counts.creates, 0);
-            if outcome == "not_due" {
-                assert_eq!(counts, crate::only_loads(1));
-            }
-            assert_eq!(site.backend.lookups.load(Ordering::SeqCst), lookups + 1);
-        }
         site.clock.advance(1.hours());
+        for outcome in ["refreshed", "not_due"] {
+            let _ = site.counts();
+            let lookups = backend.lookups.load(Ordering::SeqCst);
+            assert_eq!(client.get(path).await.outcome(), outcome);
+            let counts = site.counts();
+            assert!(counts.loads <= if K::TOUCH { 1 } else { 2 }, "{counts:?}");
+            assert_eq!(counts.writes(), usize::from(outcome == "refreshed"));
+            assert_eq!(backend.lookups.load(Ordering::SeqCst), lookups + 1);
+        }
     }
 }
 
-async fn a_login_and_a_logout_work_inside_annotated_handlers<S: SessionStore + Clone>(store: S) {
-    let site = site(store).await;
-    let client = site.server.client();
+async fn a_login_and_a_logout_work_inside_annotated_handlers<K>(sessions: K)
+where
+    K: Sessions,
+    WithLogin<K>: Sessions,
+{
+    let (site, _) = site(sessions).await;
+    let client = site.visitor();
     for role in ["user", "other", "staff"] {
         let answer = client.get(&format!("/login/{role}")).await;
         assert_eq!(
@@ -201,57 +230,39 @@ async fn a_login_and_a_logout_work_inside_annotated_handlers<S: SessionStore + C
 
         site.clock.advance(1.hours());
         let id = client.session_id().unwrap();
-        let _ = site.store.take();
+        let _ = site.counts();
         let answer = client.get("/logout").await;
-        assert_eq!((answer.status, answer.outcome()), (StatusCode::OK, "gone"));
+        // A touch has come before the logout, and a stamp would come after it.
+        let outcome = if K::TOUCH { "refreshed" } else { "gone" };
+        assert_eq!((answer.status, answer.outcome()), (StatusCode::OK, outcome));
         assert!(answer.removes_cookie(), "{answer:?}");
-        let counts = site.store.take();
+        let counts = site.counts();
         assert_eq!((counts.creates, counts.saves), (0, 0), "{counts:?}");
-        assert_eq!(site.store.uncounted().load(&id).await.unwrap(), None);
+        assert_eq!(site.record(id).await, None);
         assert_eq!(client.get("/named").await.text, "");
     }
 }
 
-on_every_store!(
-    a_login_and_a_logout_hold_with_a_store_that_touches,
-    a_logout_meanwhile_holds_with_a_store_that_touches,
-);
-
-async fn a_login_and_a_logout_hold_with_a_store_that_touches<B: backends::Backend>(backend: B) {
-    let store = RefreshStore::new(backend.touching());
-    a_login_and_a_logout_work_inside_annotated_handlers(store).await;
-}
-
-async fn a_logout_meanwhile_holds_with_a_store_that_touches<B: backends::Backend>(backend: B) {
-    let site = site(RefreshStore::new(backend.touching())).await;
-    let client = site.server.client();
+async fn a_logout_while_a_slow_page_runs_stays_a_logout<K>(sessions: K)
+where
+    K: Sessions,
+    WithLogin<K>: Sessions,
+{
+    let (site, _) = site(sessions).await;
+    let client = site.visitor();
     client.get("/login/user").await;
     let id = client.session_id().unwrap();
-    site.clock.advance(25.hours());
-    let meanwhile = async {
-        site.gate.arrived().await;
-        client.get("/plain_logout").await;
-        site.gate.open();
-    };
-    let (answer, ()) = tokio::join!(client.get("/slow"), meanwhile);
-    assert_eq!((answer.status, answer.outcome()), (StatusCode::OK, "gone"));
-    assert_eq!(backend.touching().load(&id).await.unwrap(), None);
-}
-
-async fn a_logout_while_a_slow_page_refreshes_stays_a_logout<S: SessionStore + Clone>(store: S) {
-    let site = site(store).await;
-    let client = site.server.client();
-    client.get("/login/user").await;
-    let id = client.session_id().unwrap();
-    let _ = site.store.take();
-    let meanwhile = async {
-        site.gate.arrived().await;
-        client.get("/plain_logout").await;
-        site.gate.open();
-    };
-    let (answer, ()) = tokio::join!(client.get("/slow"), meanwhile);
-    assert_eq!((answer.status, answer.outcome()), (StatusCode::OK, "gone"));
-    assert_eq!(site.store.uncounted().load(&id).await.unwrap(), None);
-    let counts = site.store.take();
+    site.clock.advance(1.hours());
+    let _ = site.counts();
+    let answer = site
+        .during(&client, "/slow", async {
+            client.get("/plain_logout").await;
+        })
+        .await;
+    assert_eq!(answer.status, StatusCode::OK);
+    // tower-sessions' layer alone removes the cookie of a session that is gone.
+    assert_eq!(answer.set_cookie().is_empty(), K::TOUCH);
+    assert_eq!(site.record(id).await, None);
+    let counts = site.counts();
     assert_eq!((counts.creates, counts.saves), (0, 0), "{counts:?}");
 }

@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use session_refresh::{RefreshInfo, SessionUser, session_refresh};
-use session_refresh_tests::{FailingStore, Setup, Site};
+use session_refresh_tests::{FailingStore, Plain, Setup, Site};
 use tower_sessions::{MemoryStore, Session};
 
 use crate::only_loads;
@@ -30,7 +30,10 @@ async fn reading(session: Session) -> Result<String, StatusCode> {
 #[session_refresh(skip_unauthenticated = false)]
 async fn anybody() {}
 
-async fn site() -> (Site<FailingStore<MemoryStore>>, FailingStore<MemoryStore>) {
+async fn site() -> (
+    Site<Plain<FailingStore<MemoryStore>>>,
+    FailingStore<MemoryStore>,
+) {
     let store = FailingStore::new(MemoryStore::default());
     let routes = Router::new()
         .route("/", get(page))

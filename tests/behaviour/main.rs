@@ -1,31 +1,65 @@
 //! Behaviour over real HTTP.
 //!
-//! Start with `ancestor`, what django-session-refresh does, and `commit`, what a request may do to its session.
+//! Start with `ancestor`, what django-session-refresh does, and `activity`, what keeps a session alive. `touching` has what
+//! holds under a `LifetimeLayer`, `stamping` what holds with tower-sessions' layer alone.
 
 // Handlers are async, whether they wait for something or not.
 #![allow(clippy::unused_async)]
 
 use session_refresh_tests::Counts;
 
-/// Runs each function, `async fn name<S: SessionStore + Clone>(store: S)`, on plain stores in memory and in SQLite.
-macro_rules! on_each_store {
+/// Runs each function, `async fn name<K: Sessions>(sessions: K)`, with tower-sessions' layer alone, on stores in memory and
+/// in SQLite.
+macro_rules! on_plain_stores {
     ($($name:ident),* $(,)?) => {$(
         mod $name {
-            use session_refresh_tests::backends::{Backend as _, Memory, Sqlite};
+            use session_refresh_tests::{Plain, backends::{Backend as _, Memory, Sqlite}};
 
             #[tokio::test]
             async fn on_memory() {
                 let memory = Memory::connect().await.expect("memory is there");
-                super::$name(memory.plain()).await;
+                super::$name(Plain(memory.plain())).await;
             }
 
             #[tokio::test]
             async fn on_sqlite() {
                 let sqlite = Sqlite::connect().await.expect("a file can be made");
-                super::$name(sqlite.plain()).await;
+                super::$name(Plain(sqlite.plain())).await;
             }
         }
     )*};
+}
+
+/// Runs each function, `async fn name<K: Sessions>(sessions: K)`, under a `LifetimeLayer` on every store.
+macro_rules! on_touching_stores {
+    ($($name:ident),* $(,)?) => {
+        $(on_touching_stores!(@each $name: memory Memory, sqlite Sqlite, postgres Postgres, mysql MySql, redis Redis);)*
+    };
+    (@each $name:ident: $($store:ident $backend:ident),*) => {
+        mod $name {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $store() {
+                use session_refresh_tests::{Owned, backends::{$backend, Backend as _}};
+                if let Some(backend) = $backend::connect().await {
+                    super::$name(Owned(backend.touching())).await;
+                }
+            }
+        )*}
+    };
+}
+
+/// Runs each function, `async fn name<K: Sessions>(sessions: K)`, with either layer: a fact that holds with both.
+macro_rules! on_either_layer {
+    ($($name:ident),* $(,)?) => {
+        mod plain {
+            $(use super::$name;)*
+            on_plain_stores![$($name),*];
+        }
+        mod owned {
+            $(use super::$name;)*
+            on_touching_stores![$($name),*];
+        }
+    };
 }
 
 /// Nothing was asked of the store but these loads.
@@ -39,21 +73,34 @@ const fn only_loads(loads: usize) -> Counts {
     }
 }
 
+/// Whether two durations are the same but for what a test takes.
+fn about(duration: time::Duration, expected: time::Duration) -> bool {
+    (duration - expected).abs() < time::Duration::minutes(1)
+}
+
+mod activity;
+mod advice;
 mod ancestor;
 mod axum_login;
-mod commit;
+mod caches;
+mod cancellation;
 mod cookie;
 mod counts;
 mod events;
 mod failures;
 mod groups;
 mod handlers;
+mod house;
 mod layer;
 mod metrics;
 mod misuse;
+mod nesting;
 mod never;
 mod races;
 mod releases;
 mod routers;
+mod sockets;
 mod stamp;
+mod stamping;
 mod stores;
+mod touching;

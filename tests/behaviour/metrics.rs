@@ -2,11 +2,8 @@
 
 use axum::{Router, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use session_refresh::{
-    Policy, RefreshLayer, session_refresh,
-    store::{RefreshStore, Serialized},
-};
-use session_refresh_tests::{FailingStore, Setup};
+use session_refresh::{Policy, RefreshLayer, session_refresh, store::Serialized};
+use session_refresh_tests::{FailingStore, Owned, Setup};
 use time::ext::NumericalDuration as _;
 use tower_sessions::MemoryStore;
 
@@ -83,18 +80,16 @@ async fn each_touch_is_timed_by_its_result() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let failing = FailingStore::new(MemoryStore::default());
-    let clock = session_refresh_tests::TestClock::default();
-    let store = RefreshStore::new(Serialized::new(failing.clone())).with_clock(clock.as_fn());
     let site = Setup::new(Router::new().route("/", get(item)))
-        .refresh(|_| RefreshLayer::new())
-        .store(store)
+        .without_user_source()
+        .on(Owned(Serialized::new(failing.clone())))
         .start()
         .await;
     let client = site.login("user").await;
-    clock.advance(2.hours());
+    site.clock.advance(2.hours());
     assert_eq!(client.get("/").await.outcome(), "refreshed");
     assert_eq!(client.get("/").await.outcome(), "not_due");
-    clock.advance(2.hours());
+    site.clock.advance(2.hours());
     failing.fail_saves();
     assert_eq!(client.get("/").await.outcome(), "unavailable");
 

@@ -44,7 +44,7 @@ async fn a_missing_session_manager_is_asked_for_with_the_releases_that_would_do(
         &answer,
         &events,
         &[
-            "Is `SessionManagerLayer`",
+            "Is `LifetimeLayer` or `SessionManagerLayer`",
             "tower-sessions 0.14 or 0.15",
             "?",
         ],

@@ -4,14 +4,13 @@ use axum::{Router, routing::get};
 use http::StatusCode;
 use serde_json::{Value, json};
 use session_refresh::{Policy, session_refresh};
-use session_refresh_tests::{Events, Setup, Site};
+use session_refresh_tests::{Events, Plain, Sessions, Setup, Site};
 use time::{OffsetDateTime, ext::NumericalDuration as _};
-use tower_sessions::SessionStore;
 use tracing::Level;
 
 const KEY: &str = "session_refresh.refreshed_at";
 
-on_each_store![
+on_plain_stores![
     the_stamp_is_integer_unix_milliseconds,
     whatever_is_no_stamp_counts_as_never_refreshed_and_is_repaired,
 ];
@@ -22,17 +21,17 @@ async fn page() {}
 #[session_refresh(interval = "1h", key = "own")]
 async fn own() {}
 
-async fn site<S: SessionStore + Clone>(store: S) -> Site<S> {
+async fn site<K: Sessions>(sessions: K) -> Site<K> {
     let routes = Router::new().route("/", get(page)).route("/own", get(own));
-    Setup::new(routes).store(store).start().await
+    Setup::new(routes).on(sessions).start().await
 }
 
 fn milliseconds(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap()
 }
 
-async fn the_stamp_is_integer_unix_milliseconds<S: SessionStore + Clone>(store: S) {
-    let site = site(store).await;
+async fn the_stamp_is_integer_unix_milliseconds<K: Sessions>(sessions: K) {
+    let site = site(sessions).await;
     for (path, key) in [("/", KEY), ("/own", "own")] {
         let client = site.login("user").await;
         let before = milliseconds(site.clock.now());
@@ -65,10 +64,8 @@ fn malformed(now: OffsetDateTime) -> Vec<Value> {
     ]
 }
 
-async fn whatever_is_no_stamp_counts_as_never_refreshed_and_is_repaired<S: SessionStore + Clone>(
-    store: S,
-) {
-    let site = site(store).await;
+async fn whatever_is_no_stamp_counts_as_never_refreshed_and_is_repaired<K: Sessions>(sessions: K) {
+    let site = site(sessions).await;
     let events = Events::record();
     for (path, key) in [("/", KEY), ("/own", "own")] {
         for stamp in malformed(site.clock.now()) {
@@ -138,7 +135,7 @@ async fn a_malformed_stamp_is_no_500_where_nothing_repairs_it_either() {
 
 #[tokio::test]
 async fn a_stamp_from_a_clock_that_is_a_minute_ahead_is_no_mistake() {
-    let site = site(tower_sessions::MemoryStore::default()).await;
+    let site = site(Plain::<tower_sessions::MemoryStore>::default()).await;
     let client = site.login("user").await;
     let ahead = milliseconds(site.clock.now() + 59.seconds());
     site.edit(&client, |record| {
@@ -150,7 +147,7 @@ async fn a_stamp_from_a_clock_that_is_a_minute_ahead_is_no_mistake() {
 
 #[tokio::test]
 async fn two_keys_are_two_schedules() {
-    let site = site(tower_sessions::MemoryStore::default()).await;
+    let site = site(Plain::<tower_sessions::MemoryStore>::default()).await;
     let client = site.login("user").await;
     for path in ["/", "/own"] {
         assert_eq!(client.get(path).await.outcome(), "refreshed");

@@ -10,8 +10,8 @@ use axum::{
 };
 use http::{StatusCode, header};
 use session_refresh::{
-    RefreshLayer, session_refresh,
-    store::{RefreshStore, Serialized},
+    LifetimeLayer, RefreshLayer, session_refresh,
+    store::{IntoTouch, Serialized, Touch},
     testing::{AssertRefresh as _, TestClock},
 };
 use time::ext::NumericalDuration as _;
@@ -45,12 +45,29 @@ fn cookie(response: &Response) -> Option<String> {
     cookie.split(';').next().map(str::to_owned)
 }
 
-async fn is_refreshed_once_per_interval(store: impl SessionStore + Clone) {
+fn routes() -> Router {
+    Router::new().route("/", get(page).merge(post(visit)))
+}
+
+async fn is_stamped_when_due(store: impl SessionStore + Clone) {
     let clock = TestClock::default();
-    let app = Router::new()
-        .route("/", get(page).merge(post(visit)))
+    let app = routes()
         .layer(RefreshLayer::new().clock(clock.as_fn()))
         .layer(SessionManagerLayer::new(store));
+    is_refreshed_when_due(app, &clock).await;
+}
+
+async fn is_touched_when_due<S>(store: impl IntoTouch<Store = S>)
+where
+    S: Touch + SessionStore + Clone,
+{
+    let clock = TestClock::default();
+    let sessions = LifetimeLayer::new(store, |store| SessionManagerLayer::new(store));
+    let app = routes().layer(sessions.with_clock(clock.as_fn()));
+    is_refreshed_when_due(app, &clock).await;
+}
+
+async fn is_refreshed_when_due(app: Router, clock: &TestClock) {
     let id = cookie(&send(&app, "POST", "").await).expect("a visit makes a session");
 
     clock.advance(2.hours());
@@ -68,22 +85,22 @@ async fn sqlite() -> RusqliteStore {
 
 #[tokio::test]
 async fn a_session_in_memory_is_refreshed() {
-    is_refreshed_once_per_interval(MemoryStore::default()).await;
+    is_stamped_when_due(MemoryStore::default()).await;
 }
 
 #[tokio::test]
 async fn a_session_in_sqlite_is_refreshed() {
-    is_refreshed_once_per_interval(sqlite().await).await;
+    is_stamped_when_due(sqlite().await).await;
 }
 
 #[tokio::test]
 async fn a_session_in_memory_is_touched() {
-    is_refreshed_once_per_interval(RefreshStore::new(MemoryStore::default())).await;
+    is_touched_when_due(MemoryStore::default()).await;
 }
 
 #[tokio::test]
 async fn a_session_in_sqlite_is_touched() {
-    is_refreshed_once_per_interval(RefreshStore::new(Serialized::new(sqlite().await))).await;
+    is_touched_when_due(Serialized::new(sqlite().await)).await;
 }
 
 #[tokio::test]

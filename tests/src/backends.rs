@@ -29,13 +29,13 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
 
 /// Runs generic tests `async fn test<B: Backend>(backend: B)` on every store.
 #[macro_export]
-macro_rules! on_every_store {
+macro_rules! on_every_backend {
     ($($test:ident),* $(,)?) => {
-        $crate::on_every_store!(@ memory Memory: $($test),*);
-        $crate::on_every_store!(@ sqlite Sqlite: $($test),*);
-        $crate::on_every_store!(@ postgres Postgres: $($test),*);
-        $crate::on_every_store!(@ mysql MySql: $($test),*);
-        $crate::on_every_store!(@ redis Redis: $($test),*);
+        $crate::on_every_backend!(@ memory Memory: $($test),*);
+        $crate::on_every_backend!(@ sqlite Sqlite: $($test),*);
+        $crate::on_every_backend!(@ postgres Postgres: $($test),*);
+        $crate::on_every_backend!(@ mysql MySql: $($test),*);
+        $crate::on_every_backend!(@ redis Redis: $($test),*);
     };
     (@ $module:ident $backend:ident: $($test:ident),*) => {
         mod $module {
@@ -51,6 +51,8 @@ macro_rules! on_every_store {
         }
     };
 }
+
+pub use on_every_backend;
 
 /// The value of a variable that names a server.
 fn url(variable: &str) -> Option<String> {

@@ -45,13 +45,7 @@ impl Events {
     /// If another subscriber is installed.
     #[must_use]
     pub fn record() -> Self {
-        // One subscriber for all threads and for good: `tracing` forgets events that it first meets while another
-        // thread's subscriber comes or goes.
-        static SUBSCRIBER: LazyLock<()> = LazyLock::new(|| {
-            let subscriber = tracing_subscriber::registry().with(Recorder);
-            tracing::subscriber::set_global_default(subscriber).expect("there is no other");
-        });
-        LazyLock::force(&SUBSCRIBER);
+        Self::listen();
         tracing::callsite::rebuild_interest_cache();
         let recorded = Recorded::default();
         RECORDED.set(Some(Arc::clone(&recorded)));
@@ -77,6 +71,32 @@ impl Events {
     }
 }
 
+impl Events {
+    /// Installs the one subscriber, before a test's first request.
+    ///
+    /// # Panics
+    /// If another subscriber is installed.
+    pub fn listen() {
+        // One subscriber for all threads and for good: `tracing` forgets events that it first meets while another
+        // thread's subscriber comes or goes.
+        static SUBSCRIBER: LazyLock<()> = LazyLock::new(|| {
+            let subscriber = tracing_subscriber::registry().with(Recorder);
+            tracing::subscriber::set_global_default(subscriber).expect("there is no other");
+        });
+        LazyLock::force(&SUBSCRIBER);
+    }
+
+    /// How many events of any thread had this in their text, since the first recording began.
+    ///
+    /// # Panics
+    /// If a recording thread has panicked.
+    #[must_use]
+    pub fn all_of_the_process(part: &str) -> usize {
+        let texts = PROCESS.lock().expect("no recorder panics");
+        texts.iter().filter(|text| text.contains(part)).count()
+    }
+}
+
 impl Drop for Events {
     fn drop(&mut self) {
         // Another may have begun meanwhile.
@@ -86,16 +106,24 @@ impl Drop for Events {
     }
 }
 
+/// What is told once in a process, whichever test comes first: the texts at level `INFO`.
+static PROCESS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
 struct Recorder;
 
 impl<S: Subscriber> Layer<S> for Recorder {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut text = Text::default();
+        if metadata.target() == "session_refresh" && *metadata.level() == Level::INFO {
+            event.record(&mut text);
+            let mut texts = PROCESS.lock().expect("no recorder panics");
+            texts.push(std::mem::take(&mut text).0);
+        }
         let Some(recorded) = RECORDED.with_borrow(Clone::clone) else {
             return;
         };
-        let mut text = Text::default();
         event.record(&mut text);
-        let metadata = event.metadata();
         recorded.lock().expect("no recorder panics").push(Event {
             target: metadata.target().to_owned(),
             level: *metadata.level(),

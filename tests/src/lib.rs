@@ -15,4 +15,4 @@ pub use gate::Gate;
 pub use session_refresh::testing::{CountingStore, Counts, TestClock};
 
 pub use server::{Answer, Client, Server};
-pub use site::{Setup, Site};
+pub use site::{Options, Owned, Plain, Sessions, Setup, Site};

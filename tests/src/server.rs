@@ -10,6 +10,8 @@ use time::{Duration, OffsetDateTime};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tower_sessions::session::Id;
 
+use crate::Events;
+
 /// A served application; it stops when dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -24,6 +26,7 @@ impl Server {
     /// # Panics
     /// If no port is free.
     pub async fn start(app: Router) -> Self {
+        Events::listen();
         let app = app.layer(axum::middleware::from_fn(tell_refresh));
         let listener = TcpListener::bind("127.0.0.1:0")
             .await

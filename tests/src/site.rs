@@ -1,9 +1,10 @@
-//! The application that most tests share: sessions, users who log in, a clock, and instruments.
+//! The application that the tests share: sessions, users who log in, a clock, and instruments.
 
 use std::pin::pin;
 
 use axum::{Extension, Router};
-use session_refresh::RefreshLayer;
+use session_refresh::{LifetimeLayer, RefreshLayer, store::Touch};
+use time::Duration;
 use tower_sessions::{
     Expiry, MemoryStore, SessionManagerLayer, SessionStore,
     session::{Id, Record},
@@ -14,47 +15,123 @@ use crate::{
     login_routes,
 };
 
-/// A [`Site`] that is still being put together.
-#[derive(Debug)]
-#[must_use]
-pub struct Setup<S = MemoryStore> {
-    routes: Router,
-    store: S,
-    clock: TestClock,
-    refresh: RefreshLayer,
+/// Where sessions are kept, and the layer that owns them.
+pub trait Sessions: Clone {
+    /// The store, as it is given to the layer.
+    type Store: SessionStore + Clone;
+
+    /// Whether a refresh is a touch before the handler, or else a stamp after it.
+    const TOUCH: bool;
+
+    /// The store.
+    fn store(&self) -> Self::Store;
+
+    /// Puts the layer around routes.
+    fn layer(&self, store: CountingStore<Self::Store>, routes: Router, options: &Options)
+    -> Router;
+}
+
+/// What the session layers have in common.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The clock of a layer that has one.
+    pub clock: TestClock,
     expiry: Option<Expiry>,
     always_save: bool,
 }
 
-impl Setup {
-    /// `routes` beside [`login_routes`], sessions in memory, and [`CurrentUser`] as the user.
-    pub fn new(routes: Router) -> Self {
-        let clock = TestClock::default();
-        let refresh = RefreshLayer::new()
-            .user::<CurrentUser>()
-            .clock(clock.as_fn());
-        Self {
-            routes,
-            store: MemoryStore::default(),
-            clock,
-            refresh,
-            expiry: None,
-            always_save: false,
+impl Options {
+    /// tower-sessions' layer around a store.
+    pub fn sessions<S: SessionStore>(&self, store: S) -> SessionManagerLayer<S> {
+        let sessions = SessionManagerLayer::new(store)
+            .with_secure(false)
+            .with_always_save(self.always_save);
+        match self.expiry {
+            Some(expiry) => sessions.with_expiry(expiry),
+            None => sessions,
         }
     }
 }
 
-impl<S> Setup<S> {
-    /// Sessions in another store.
-    pub fn store<T>(self, store: T) -> Setup<T> {
+/// tower-sessions' layer alone.
+#[derive(Clone, Debug, Default)]
+pub struct Plain<S>(pub S);
+
+impl<S: SessionStore + Clone> Sessions for Plain<S> {
+    type Store = S;
+    const TOUCH: bool = false;
+
+    fn store(&self) -> S {
+        self.0.clone()
+    }
+
+    fn layer(&self, store: CountingStore<S>, routes: Router, options: &Options) -> Router {
+        routes.layer(options.sessions(store))
+    }
+}
+
+/// A `LifetimeLayer`.
+#[derive(Clone, Debug, Default)]
+pub struct Owned<S>(pub S);
+
+impl<S: SessionStore + Touch + Clone> Sessions for Owned<S> {
+    type Store = S;
+    const TOUCH: bool = true;
+
+    fn store(&self) -> S {
+        self.0.clone()
+    }
+
+    fn layer(&self, store: CountingStore<S>, routes: Router, options: &Options) -> Router {
+        let (clock, options) = (options.clock.as_fn(), options.clone());
+        let sessions = LifetimeLayer::new(store, move |store| options.sessions(store));
+        routes.layer(sessions.with_clock(clock))
+    }
+}
+
+/// A [`Site`] that is still being put together.
+#[derive(Debug)]
+#[must_use]
+pub struct Setup<K = Plain<MemoryStore>> {
+    routes: Router,
+    sessions: K,
+    options: Options,
+    refresh: RefreshLayer,
+}
+
+impl Setup {
+    /// `routes` beside [`login_routes`], sessions in memory under tower-sessions' layer, and [`CurrentUser`] as the user.
+    pub fn new(routes: Router) -> Self {
+        let clock = TestClock::default();
+        Self {
+            routes,
+            sessions: Plain::default(),
+            refresh: RefreshLayer::new()
+                .user::<CurrentUser>()
+                .clock(clock.as_fn()),
+            options: Options {
+                clock,
+                expiry: None,
+                always_save: false,
+            },
+        }
+    }
+}
+
+impl<K> Setup<K> {
+    /// Sessions in another store, under another layer.
+    pub fn on<T: Sessions>(self, sessions: T) -> Setup<T> {
         Setup {
             routes: self.routes,
-            store,
-            clock: self.clock,
+            sessions,
+            options: self.options,
             refresh: self.refresh,
-            expiry: self.expiry,
-            always_save: self.always_save,
         }
+    }
+
+    /// Sessions in a store under tower-sessions' layer alone.
+    pub fn store<S: SessionStore + Clone>(self, store: S) -> Setup<Plain<S>> {
+        self.on(Plain(store))
     }
 
     /// Changes the `RefreshLayer`.
@@ -63,48 +140,42 @@ impl<S> Setup<S> {
         self
     }
 
-    /// A `RefreshLayer` that has the clock and says nothing else.
+    /// A `RefreshLayer` that has the clock and sets nothing else.
     pub fn without_user_source(mut self) -> Self {
-        self.refresh = RefreshLayer::new().clock(self.clock.as_fn());
+        self.refresh = RefreshLayer::new().clock(self.options.clock.as_fn());
         self
     }
 
-    /// How long sessions live; two weeks if unsaid.
+    /// How long sessions live; two weeks if nothing is said.
     pub fn expiry(mut self, expiry: Expiry) -> Self {
-        self.expiry = Some(expiry);
+        self.options.expiry = Some(expiry);
         self
     }
 
     /// Has tower-sessions save every session on every request.
     pub fn always_save(mut self) -> Self {
-        self.always_save = true;
+        self.options.always_save = true;
         self
     }
 }
 
-impl<S: SessionStore + Clone> Setup<S> {
+impl<K: Sessions> Setup<K> {
     /// Serves it.
-    pub async fn start(self) -> Site<S> {
-        let store = CountingStore::new(self.store);
+    pub async fn start(self) -> Site<K> {
+        let store = CountingStore::new(self.sessions.store());
         let lookups = Lookups::default();
         let gate = Gate::default();
-        let mut sessions = SessionManagerLayer::new(store.clone())
-            .with_secure(false)
-            .with_always_save(self.always_save);
-        if let Some(expiry) = self.expiry {
-            sessions = sessions.with_expiry(expiry);
-        }
-        let app = self
+        let routes = self
             .routes
             .merge(login_routes())
             .layer(self.refresh)
             .layer(Extension(lookups.clone()))
-            .layer(Extension(gate.clone()))
-            .layer(sessions);
+            .layer(Extension(gate.clone()));
+        let app = (self.sessions).layer(store.clone(), routes, &self.options);
         Site {
             server: Server::start(app).await,
             store,
-            clock: self.clock,
+            clock: self.options.clock,
             lookups,
             gate,
         }
@@ -113,17 +184,18 @@ impl<S: SessionStore + Clone> Setup<S> {
 
 /// A served application and its instruments.
 #[derive(Debug)]
-pub struct Site<S = MemoryStore> {
+pub struct Site<K: Sessions = Plain<MemoryStore>> {
     server: Server,
-    store: CountingStore<S>,
+    store: CountingStore<K::Store>,
     /// What a refresh goes by.
     pub clock: TestClock,
     /// How often the user was asked for.
     pub lookups: Lookups,
-    gate: Gate,
+    /// Where slow handlers wait.
+    pub gate: Gate,
 }
 
-impl<S: SessionStore + Clone> Site<S> {
+impl<K: Sessions> Site<K> {
     /// A visitor.
     #[must_use]
     pub fn visitor(&self) -> Client {
@@ -138,6 +210,27 @@ impl<S: SessionStore + Clone> Site<S> {
         client
     }
 
+    /// Somebody who logged in a day ago, as a user: a refresh by the default interval is due.
+    pub async fn due(&self) -> Client {
+        let client = self.login("user").await;
+        self.clock.advance(Duration::DAY);
+        client
+    }
+
+    /// The store, and nothing that is asked of it counts.
+    #[must_use]
+    pub fn store(&self) -> &K::Store {
+        self.store.uncounted()
+    }
+
+    /// How long the client's session lives by the test's clock.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn left(&self, client: &Client) -> Duration {
+        self.session(client).await.expiry_date - self.clock.now()
+    }
+
     /// What was asked of the store since the last time.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -149,11 +242,7 @@ impl<S: SessionStore + Clone> Site<S> {
     /// # Panics
     /// If the store fails.
     pub async fn record(&self, id: Id) -> Option<Record> {
-        self.store
-            .uncounted()
-            .load(&id)
-            .await
-            .expect("the store is up")
+        self.store().load(&id).await.expect("the store is up")
     }
 
     /// What the store keeps of the client's session.
@@ -180,7 +269,7 @@ impl<S: SessionStore + Clone> Site<S> {
     pub async fn edit(&self, client: &Client, change: impl FnOnce(&mut Record)) {
         let mut record = self.session(client).await;
         change(&mut record);
-        let saved = self.store.uncounted().save(&record).await;
+        let saved = self.store().save(&record).await;
         saved.expect("the store is up");
     }
 

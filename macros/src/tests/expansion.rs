@@ -31,15 +31,15 @@ fn plain() {
             }
             /// The front page.
             pub fn home(
-                guard: ::session_refresh::Guarded<__SessionRefresh_home, RefreshInfo>,
+                decided: ::session_refresh::Decided<__SessionRefresh_home, RefreshInfo>,
                 argument_1: CurrentUser,
             ) -> impl ::core::future::Future<Output = ::session_refresh::__private::Response> {
                 #[allow(clippy::unused_async)]
                 async fn home(refresh: RefreshInfo, user: CurrentUser) -> Html<String> {
                     render(refresh, user)
                 }
-                let (guard, first) = guard.into_parts();
-                guard.watch(home(first, argument_1))
+                let (stamp, first) = decided.into_parts();
+                stamp.after(home(first, argument_1))
             }
         "#]],
     );
@@ -60,12 +60,12 @@ fn without_arguments() {
                 const POLICY: ::session_refresh::Policy = ::session_refresh::Policy::new();
             }
             fn ping(
-                guard: ::session_refresh::Guarded<__SessionRefresh_ping, ()>,
+                decided: ::session_refresh::Decided<__SessionRefresh_ping, ()>,
             ) -> impl ::core::future::Future<Output = ::session_refresh::__private::Response> {
                 #[allow(clippy::unused_async)]
                 async fn ping() {}
-                let (guard, ()) = guard.into_parts();
-                guard.watch(ping())
+                let (stamp, ()) = decided.into_parts();
+                stamp.after(ping())
             }
         "#]],
     );
@@ -100,7 +100,7 @@ fn generics_and_where_clause() {
                     .skip_staff(true);
             }
             fn page<'a, U: SessionUser + 'a, const N: usize>(
-                guard: ::session_refresh::Guarded<__SessionRefresh_page<U, N>, U>,
+                decided: ::session_refresh::Decided<__SessionRefresh_page<U, N>, U>,
             ) -> impl ::core::future::Future<Output = ::session_refresh::__private::Response>
             where
                 U: Clone,
@@ -114,8 +114,8 @@ fn generics_and_where_clause() {
                 {
                     [0; N]
                 }
-                let (guard, first) = guard.into_parts();
-                guard.watch(page::<U, N>(first))
+                let (stamp, first) = decided.into_parts();
+                stamp.after(page::<U, N>(first))
             }
         "#]],
     );
@@ -147,14 +147,14 @@ fn every_word() {
                     .key("refreshed_at");
             }
             pub(crate) fn account(
-                guard: prelude::refresh::Guarded<__SessionRefresh_account, User>,
+                decided: prelude::refresh::Decided<__SessionRefresh_account, User>,
             ) -> impl ::core::future::Future<Output = prelude::refresh::__private::Response> {
                 #[allow(clippy::unused_async)]
                 async fn account(user: User) -> Page {
                     Page
                 }
-                let (guard, first) = guard.into_parts();
-                guard.watch(account(first))
+                let (stamp, first) = decided.into_parts();
+                stamp.after(account(first))
             }
         "##]],
     );
@@ -181,12 +181,12 @@ fn policy_and_computed_interval() {
                 };
             }
             fn password(
-                guard: ::session_refresh::Guarded<__SessionRefresh_password, ()>,
+                decided: ::session_refresh::Decided<__SessionRefresh_password, ()>,
             ) -> impl ::core::future::Future<Output = ::session_refresh::__private::Response> {
                 #[allow(clippy::unused_async)]
                 async fn password() {}
-                let (guard, ()) = guard.into_parts();
-                guard.watch(password())
+                let (stamp, ()) = decided.into_parts();
+                stamp.after(password())
             }
         "#]],
     );
@@ -214,7 +214,7 @@ fn body_consumed_under_other_attributes() {
             ///Saves a form.
             #[expect(clippy::unused_async)]
             fn save(
-                guard: ::session_refresh::Guarded<__SessionRefresh_save, State<App>>,
+                decided: ::session_refresh::Decided<__SessionRefresh_save, State<App>>,
                 argument_1: Form<Edit>,
             ) -> impl ::core::future::Future<Output = ::session_refresh::__private::Response> {
                 #[debug_handler(state = App)]
@@ -224,8 +224,8 @@ fn body_consumed_under_other_attributes() {
                 ) -> impl Future<Output = Result<(), Problem>> {
                     async move { app.save(form.take()?) }
                 }
-                let (guard, first) = guard.into_parts();
-                guard.watch(save(first, argument_1))
+                let (stamp, first) = decided.into_parts();
+                stamp.after(save(first, argument_1))
             }
         "#]],
     );

@@ -1,14 +1,86 @@
-//! When touches keep failing: not every request has to find out again.
+//! One touch: within a time limit, and paused for a while when touches keep failing.
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use axum::BoxError;
 use tokio::time::Instant;
+
+use super::touch::Touched;
+use crate::{events, metrics::Touching};
+
+/// How long the store may take if the application does not say.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(2);
+
+/// A store's touches: how long one may take, and how they have fared.
+#[derive(Clone, Debug)]
+pub(super) struct Attempts {
+    limit: Duration,
+    backoff: Arc<Backoff>,
+}
+
+/// The touch failed, and that was reported.
+#[derive(Debug)]
+pub(crate) struct TouchFailed;
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self {
+            limit: DEFAULT_LIMIT,
+            backoff: Arc::default(),
+        }
+    }
+}
+
+impl Attempts {
+    pub(super) fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
+    /// Waits for the store no longer than the limit; `Err` is what to report.
+    pub(super) async fn in_time<F: Future>(&self, work: F) -> Result<F::Output, String> {
+        let answer = tokio::time::timeout(self.limit, work).await;
+        answer.map_err(|_| {
+            let limit = humantime::format_duration(self.limit);
+            format!("no answer within {limit}")
+        })
+    }
+
+    /// Touches, unless touches are paused.
+    pub(super) async fn touch<F>(&self, touch: F) -> Result<Touched, TouchFailed>
+    where
+        F: Future<Output = Result<Touched, BoxError>>,
+    {
+        let attempt = self.backoff.attempt().ok_or(TouchFailed)?;
+        let touching = Touching::start();
+        let reason = match self.in_time(touch).await {
+            Ok(Ok(touched)) => {
+                touching.end(touched.as_str());
+                self.backoff.succeeded();
+                return Ok(touched);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(late) => late,
+        };
+        touching.end("failed");
+        let pause = self.backoff.failed(attempt);
+        events::touch_failed(&reason, self.failures());
+        if let Some(pause) = pause {
+            events::touches_paused(pause);
+        }
+        Err(TouchFailed)
+    }
+
+    /// All failures so far.
+    pub(super) fn failures(&self) -> u64 {
+        self.backoff.failures.load(Ordering::Relaxed)
+    }
+}
 
 /// So many failures in a row are borne before the first pause.
 const PATIENCE: u32 = 3;
@@ -16,7 +88,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+struct Backoff {
     state: Mutex<State>,
     failures: AtomicU64,
 }
@@ -31,11 +103,11 @@ struct State {
 
 /// A touch that is under way, and how many pauses had begun when it began.
 #[derive(Debug)]
-pub(super) struct Attempt(u32);
+struct Attempt(u32);
 
 impl Backoff {
     /// Whether to try. After a pause one request tries for all: the others wait as long again.
-    pub(super) fn attempt(&self) -> Option<Attempt> {
+    fn attempt(&self) -> Option<Attempt> {
         let mut state = self.state();
         match state.paused_until {
             Some(until) if Instant::now() < until => return None,
@@ -47,7 +119,7 @@ impl Backoff {
         Some(Attempt(state.pauses))
     }
 
-    pub(super) fn succeeded(&self) {
+    fn succeeded(&self) {
         let mut state = self.state();
         state.in_a_row = 0;
         state.paused_until = None;
@@ -56,7 +128,7 @@ impl Backoff {
     /// Answers how long the pause is, if one begins. Attempts that were under way when the last one began say nothing
     /// new.
     #[allow(clippy::needless_pass_by_value)] // An attempt fails once.
-    pub(super) fn failed(&self, attempt: Attempt) -> Option<Duration> {
+    fn failed(&self, attempt: Attempt) -> Option<Duration> {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
         if attempt.0 != state.pauses {
@@ -68,11 +140,6 @@ impl Backoff {
         }
         state.pauses = state.pauses.wrapping_add(1);
         Some(state.pause())
-    }
-
-    /// All failures so far.
-    pub(super) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -110,7 +177,7 @@ mod tests {
         backoff.succeeded();
         assert!(backoff.attempt().is_some() && backoff.attempt().is_some());
         assert_eq!(backoff.failed(backoff.attempt().unwrap()), None);
-        assert_eq!(backoff.failures(), 11);
+        assert_eq!(backoff.failures.load(Ordering::Relaxed), 11);
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,14 +28,16 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 use tokio::task::JoinSet;
 
-use super::release::Record;
-use super::{AnyStore, SessionId, Touch, Touched};
+use super::{
+    release::{Record, SessionId, StoreOf},
+    touch::{Touch, Touched},
+};
 
 /// Holds `store` to everything that [`Touch`] promises. The store may hold other sessions.
 ///
 /// # Panics
 /// If a promise is broken; the message says which.
-pub async fn check<R, S: Touch + AnyStore<R> + Clone>(store: S) {
+pub async fn check<R, S: Touch + StoreOf<R> + Clone>(store: S) {
     keeps_what_it_is_given(&store).await;
     updates_and_deletes(&store).await;
     creates_no_duplicate(&store).await;
@@ -78,7 +80,7 @@ fn record(expiry_date: OffsetDateTime) -> Record {
     }
 }
 
-async fn created<R, S: AnyStore<R>>(store: &S, expires_in: Duration) -> Record {
+async fn created<R, S: StoreOf<R>>(store: &S, expires_in: Duration) -> Record {
     let mut record = record(now() + expires_in);
     store
         .create(&mut record)
@@ -87,14 +89,14 @@ async fn created<R, S: AnyStore<R>>(store: &S, expires_in: Duration) -> Record {
     record
 }
 
-async fn loaded<R, S: AnyStore<R>>(store: &S, id: SessionId) -> Option<Record> {
+async fn loaded<R, S: StoreOf<R>>(store: &S, id: SessionId) -> Option<Record> {
     store
         .load(id)
         .await
         .expect("the store can be asked for a record")
 }
 
-async fn keeps_what_it_is_given<R, S: AnyStore<R>>(store: &S) {
+async fn keeps_what_it_is_given<R, S: StoreOf<R>>(store: &S) {
     let record = created(store, Duration::hours(1)).await;
     assert_eq!(
         loaded(store, record.id).await,
@@ -108,7 +110,7 @@ async fn keeps_what_it_is_given<R, S: AnyStore<R>>(store: &S) {
     );
 }
 
-async fn updates_and_deletes<R, S: AnyStore<R>>(store: &S) {
+async fn updates_and_deletes<R, S: StoreOf<R>>(store: &S) {
     let mut record = created(store, Duration::hours(1)).await;
     record.data.insert("more".into(), json!(1));
     record.data.remove("text");
@@ -147,7 +149,7 @@ async fn updates_and_deletes<R, S: AnyStore<R>>(store: &S) {
         .expect("deleting twice is no error");
 }
 
-async fn creates_no_duplicate<R, S: AnyStore<R>>(store: &S) {
+async fn creates_no_duplicate<R, S: StoreOf<R>>(store: &S) {
     let first = created(store, Duration::hours(1)).await;
     let mut second = Record {
         data: HashMap::new(),
@@ -170,7 +172,7 @@ async fn creates_no_duplicate<R, S: AnyStore<R>>(store: &S) {
     );
 }
 
-async fn forgets_what_has_expired<R, S: Touch + AnyStore<R>>(store: &S) {
+async fn forgets_what_has_expired<R, S: Touch + StoreOf<R>>(store: &S) {
     let mut record = created(store, Duration::hours(1)).await;
     record.expiry_date = now() - Duration::seconds(1);
     store
@@ -207,7 +209,7 @@ async fn touch<S: Touch>(
         .expect("a record can be touched")
 }
 
-async fn a_touch_moves_the_expiry_alone<R, S: Touch + AnyStore<R>>(store: &S) {
+async fn a_touch_moves_the_expiry_alone<R, S: Touch + StoreOf<R>>(store: &S) {
     let mut record = created(store, Duration::hours(1)).await;
     for hours in [2, 30 * 24] {
         let expiry = now() + Duration::hours(hours);
@@ -221,7 +223,7 @@ async fn a_touch_moves_the_expiry_alone<R, S: Touch + AnyStore<R>>(store: &S) {
     }
 }
 
-async fn a_touch_is_conditional<R, S: Touch + AnyStore<R>>(store: &S) {
+async fn a_touch_is_conditional<R, S: Touch + StoreOf<R>>(store: &S) {
     let record = created(store, Duration::hours(1)).await;
     let (id, current) = (record.id, record.expiry_date);
     let millisecond = Duration::milliseconds(1);
@@ -273,7 +275,7 @@ async fn a_touch_is_conditional<R, S: Touch + AnyStore<R>>(store: &S) {
     assert_eq!(loaded(store, id).await, None, "a touch brings nothing back");
 }
 
-async fn a_save_does_not_bring_back_what_is_gone<R, S: AnyStore<R>>(store: &S) {
+async fn a_save_does_not_bring_back_what_is_gone<R, S: StoreOf<R>>(store: &S) {
     let record = created(store, Duration::hours(1)).await;
     store
         .delete(record.id)
@@ -294,7 +296,7 @@ async fn a_save_does_not_bring_back_what_is_gone<R, S: AnyStore<R>>(store: &S) {
 const ROUNDS: usize = 10;
 const RACERS: usize = 16;
 
-async fn of_racing_touches_one_is_done<R, S: Touch + AnyStore<R> + Clone>(store: &S) {
+async fn of_racing_touches_one_is_done<R, S: Touch + StoreOf<R> + Clone>(store: &S) {
     for _ in 0..ROUNDS {
         let record = created(store, Duration::hours(1)).await;
         let mut racers = JoinSet::new();
@@ -316,7 +318,7 @@ async fn of_racing_touches_one_is_done<R, S: Touch + AnyStore<R> + Clone>(store:
     }
 }
 
-async fn a_touch_loses_no_racing_save<R, S: Touch + AnyStore<R> + Clone>(store: &S) {
+async fn a_touch_loses_no_racing_save<R, S: Touch + StoreOf<R> + Clone>(store: &S) {
     for round in 0..ROUNDS {
         let record = created(store, Duration::hours(1)).await;
         let mut changed = record.clone();
@@ -337,7 +339,7 @@ async fn a_touch_loses_no_racing_save<R, S: Touch + AnyStore<R> + Clone>(store: 
     }
 }
 
-async fn a_touch_undoes_no_racing_delete<R, S: Touch + AnyStore<R> + Clone>(store: &S) {
+async fn a_touch_undoes_no_racing_delete<R, S: Touch + StoreOf<R> + Clone>(store: &S) {
     for _ in 0..ROUNDS {
         let record = created(store, Duration::hours(1)).await;
         let (toucher, id, due_before) = (store.clone(), record.id, record.expiry_date);

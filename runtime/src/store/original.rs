@@ -1,10 +1,10 @@
-//! Whether a record's data is what was loaded.
+//! Whether a session's data is still what its store gave or got.
 //!
-//! Nobody sees a fingerprint or learns its key, which is random per process, so nobody can look for two sessions that have
-//! the same one. None depends on the order of a record's entries, which are in a hash map: it is the sum of their hashes.
+//! A store that keeps bytes hands them over with the record, and data is compared with them: exactly, and only when it
+//! is saved. Any other store's data is hashed when it is loaded. Nobody sees a hash or learns its key, which is random
+//! per process, so nobody can look for two sessions that have the same one.
 
 use std::{
-    cell::Cell,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     sync::LazyLock,
 };
@@ -12,74 +12,36 @@ use std::{
 use foldhash::{SharedSeed, quality::FoldHasher};
 use serde_json::{Map, Value};
 
-/// What is remembered of a record's data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fingerprint {
-    /// Of its values, each walked through.
-    Values(u64),
-    /// Of the bytes that a store of ours keeps it in, which are at hand when it is loaded. It takes a small part of the time,
-    /// but only says that data is the same if its bytes are as short as `rmp-serde` makes them; upstream's are, and ours.
+#[cfg(feature = "_encoded")]
+use super::encoded;
+use super::release::Data;
+
+/// A session's data as the store has it, for as long as the session is in use.
+pub(crate) enum Original {
+    /// The encoded record.
     #[cfg(feature = "_encoded")]
-    Bytes(u64),
+    Bytes(Vec<u8>),
+    /// The hash of its entries, in whatever order.
+    Hash(u64),
 }
 
-impl Fingerprint {
-    pub(crate) fn of_values<'a>(entries: impl Iterator<Item = (&'a String, &'a Value)>) -> Self {
-        let hashes = entries.map(|(key, value)| {
+impl Original {
+    pub(crate) fn of(data: &Data) -> Self {
+        let hashes = data.iter().map(|(key, value)| {
             let mut hasher = hasher();
             hasher.write(key.as_bytes());
             hash_value(value, &mut hasher);
             hasher.finish()
         });
-        Self::Values(hashes.fold(0, u64::wrapping_add))
+        Self::Hash(hashes.fold(0, u64::wrapping_add))
     }
 
-    /// The hash of one entry: its key with the encoded value right behind it, and how long the key is.
-    #[cfg(feature = "_encoded")]
-    pub(crate) fn of_bytes(entry: &[u8], key: usize) -> u64 {
-        let mut hasher = hasher();
-        hasher.write_usize(key);
-        hasher.write(entry);
-        hasher.finish()
-    }
-
-    /// Whether these entries have it.
-    pub(crate) fn is_of<'a>(self, entries: impl Iterator<Item = (&'a String, &'a Value)>) -> bool {
+    /// Whether the data is the same.
+    pub(crate) fn is(&self, data: &Data) -> bool {
         match self {
-            Self::Values(_) => Self::of_values(entries) == self,
             #[cfg(feature = "_encoded")]
-            Self::Bytes(expected) => {
-                let mut bytes = Vec::with_capacity(1024);
-                let mut sum = 0_u64;
-                for (key, value) in entries {
-                    bytes.clear();
-                    bytes.extend_from_slice(key.as_bytes());
-                    if rmp_serde::encode::write(&mut bytes, value).is_err() {
-                        return false;
-                    }
-                    sum = sum.wrapping_add(Self::of_bytes(&bytes, key.len()));
-                }
-                sum == expected
-            }
-        }
-    }
-
-    /// As two values of JSON.
-    pub(crate) fn to_json(self) -> [Value; 2] {
-        match self {
-            Self::Values(hash) => [false.into(), hash.into()],
-            #[cfg(feature = "_encoded")]
-            Self::Bytes(hash) => [true.into(), hash.into()],
-        }
-    }
-
-    pub(crate) fn from_json(of_bytes: &Value, hash: &Value) -> Option<Self> {
-        match (of_bytes.as_bool()?, hash.as_u64()?) {
-            (false, hash) => Some(Self::Values(hash)),
-            #[cfg(feature = "_encoded")]
-            (true, hash) => Some(Self::Bytes(hash)),
-            #[cfg(not(feature = "_encoded"))]
-            (true, _) => None,
+            Self::Bytes(record) => encoded::holds(record, data),
+            Self::Hash(hash) => matches!(Self::of(data), Self::Hash(now) if now == *hash),
         }
     }
 }
@@ -92,31 +54,6 @@ fn hasher() -> FoldHasher<'static> {
     });
     let (seed, shared) = &*SEEDS;
     FoldHasher::with_seed(*seed, shared)
-}
-
-tokio::task_local! {
-    static LOADED: Cell<Option<Fingerprint>>;
-}
-
-/// What a load answers, and the fingerprint that its store tells.
-pub(crate) async fn told<F: Future>(load: F) -> (F::Output, Option<Fingerprint>) {
-    let load = async {
-        let loaded = load.await;
-        (loaded, LOADED.with(Cell::take))
-    };
-    LOADED.scope(Cell::new(None), load).await
-}
-
-/// Whether somebody wants to know.
-#[cfg(feature = "_encoded")]
-pub(crate) fn is_told() -> bool {
-    LOADED.try_with(|_| ()).is_ok()
-}
-
-/// What a store of ours says on a load.
-#[cfg(feature = "_encoded")]
-pub(crate) fn tell(fingerprint: Fingerprint) {
-    let _nobody = LOADED.try_with(|loaded| loaded.set(Some(fingerprint)));
 }
 
 /// What comes next in what is hashed, so that different values make different sequences.
@@ -199,16 +136,16 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn fingerprint(data: &HashMap<String, Value>) -> u64 {
-        match Fingerprint::of_values(data.iter()) {
-            Fingerprint::Values(hash) => hash,
+    fn hash(data: &HashMap<String, Value>) -> u64 {
+        match Original::of(data) {
+            Original::Hash(hash) => hash,
             #[cfg(feature = "_encoded")]
-            Fingerprint::Bytes(_) => unreachable!("these are of values"),
+            Original::Bytes(_) => unreachable!("values are hashed"),
         }
     }
 
     #[test]
-    fn the_fingerprint_covers_every_type_and_every_bit() {
+    fn the_hash_covers_every_type_and_every_bit() {
         let values = [
             json!(null),
             json!(false),
@@ -251,32 +188,26 @@ mod tests {
             json!({"a": {"b": 1}, "c": 2}),
             json!({"a": {"b": 1, "c": 2}}),
         ];
-        let prints: HashSet<_> = values
+        let hashes: HashSet<_> = values
             .iter()
-            .map(|value| fingerprint(&data(json!({"key": value}))))
+            .map(|value| hash(&data(json!({"key": value}))))
             .collect();
-        assert_eq!(prints.len(), values.len());
+        assert_eq!(hashes.len(), values.len());
+        assert_ne!(hash(&data(json!({"a": 1}))), hash(&data(json!({"b": 1}))));
         assert_ne!(
-            fingerprint(&data(json!({"a": 1}))),
-            fingerprint(&data(json!({"b": 1})))
+            hash(&data(json!({"a": 1, "b": 2}))),
+            hash(&data(json!({"a": 2, "b": 1})))
         );
-        assert_ne!(
-            fingerprint(&data(json!({"a": 1, "b": 2}))),
-            fingerprint(&data(json!({"a": 2, "b": 1})))
-        );
-        assert_ne!(
-            fingerprint(&data(json!({}))),
-            fingerprint(&data(json!({"a": null})))
-        );
+        assert_ne!(hash(&data(json!({}))), hash(&data(json!({"a": null}))));
     }
 
     #[test]
-    fn the_fingerprint_does_not_depend_on_the_order_of_keys() {
+    fn the_hash_does_not_depend_on_the_order_of_keys() {
         let mut pairs: Vec<_> = (0..50)
             .map(|index| (format!("key{index}"), json!({"x": index, "y": [index]})))
             .collect();
-        let before = fingerprint(&pairs.iter().cloned().collect());
+        let before = hash(&pairs.iter().cloned().collect());
         pairs.reverse();
-        assert_eq!(before, fingerprint(&pairs.iter().cloned().collect()));
+        assert_eq!(before, hash(&pairs.iter().cloned().collect()));
     }
 }

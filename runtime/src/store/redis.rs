@@ -12,10 +12,15 @@ use fred::{
 };
 use time::OffsetDateTime;
 
-use super::encoded;
-use super::release::{Record, RecordRef, Records, Release, StoreError};
-use super::{SessionId, Touch, Touched};
-use crate::schedule::Millis;
+use super::{
+    encoded,
+    release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
+    touch::{EncodedLoad, Touch, Touched},
+};
+use crate::{
+    schedule::Millis,
+    session::{for_each_release, sealed::Release},
+};
 
 /// Redis 7 or later, or Valkey, with tower-sessions-redis-store's keys and records: an application can change to it and
 /// back, and nobody is logged out. A store of both releases of tower-sessions.
@@ -27,12 +32,13 @@ use crate::schedule::Millis;
 /// ```no_run
 /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
 /// use fred::prelude::*;
-/// use session_refresh::store::{RedisStore, RefreshStore};
+/// use session_refresh::{LifetimeLayer, store::RedisStore};
+/// use tower_sessions::SessionManagerLayer;
 ///
 /// let pool = Pool::new(Config::from_url("redis://localhost")?, None, None, None, 6)?;
 /// pool.init().await?;
-/// let store = RefreshStore::new(RedisStore::new(pool));
-/// # let _ = store; Ok(()) }
+/// let sessions = LifetimeLayer::new(RedisStore::new(pool), |store| SessionManagerLayer::new(store));
+/// # let _: axum::Router = axum::Router::new().layer(sessions); Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
 pub struct RedisStore<C> {
@@ -83,7 +89,18 @@ impl<C> RedisStore<C> {
     message = "`{Self}` is not a client of fred 10",
     note = "`RedisStore` takes a `fred::clients::Client` or a `fred::clients::Pool`"
 )]
-pub trait Client: KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static {}
+pub trait Client:
+    sealed::Client + KeysInterface + LuaInterface + fmt::Debug + Send + Sync + 'static
+{
+}
+
+mod sealed {
+    pub trait Client {}
+
+    impl Client for fred::clients::Client {}
+
+    impl Client for fred::clients::Pool {}
+}
 
 impl Client for fred::clients::Client {}
 
@@ -108,6 +125,25 @@ impl<C: Client> RedisStore<C> {
             .await
             .map_err(backend)?;
         Ok(set.is_some())
+    }
+
+    /// A record's bytes, and when its key expires unless the record says so itself.
+    async fn get(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<(Vec<u8>, Option<OffsetDateTime>)>, StoreError> {
+        let key = self.key(id);
+        let bytes: Option<Vec<u8>> = self.client.get(key.as_str()).await.map_err(backend)?;
+        let Some(bytes) = bytes else {
+            return Ok(None);
+        };
+        if encoded::has_end(&bytes) {
+            return Ok(Some((bytes, None)));
+        }
+        // A key that never expires, or has just gone, leaves the record its own.
+        let expiry: i64 = self.client.pexpire_time(key).await.map_err(backend)?;
+        let expiry = Millis::new(expiry).filter(|_| expiry >= 0);
+        Ok(Some((bytes, expiry.map(Into::into))))
     }
 
     async fn run(
@@ -143,7 +179,7 @@ fn backend(error: fred::error::Error) -> StoreError {
     StoreError::Backend(error.to_string())
 }
 
-impl<C: Client, R: Release> Records<R> for RedisStore<C> {
+impl<C: Client, R: Release> OwnStore<R> for RedisStore<C> {
     async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
         loop {
             let tried = RecordRef {
@@ -154,7 +190,7 @@ impl<C: Client, R: Release> Records<R> for RedisStore<C> {
             if self.set(tried, SetOptions::NX).await? {
                 return Ok(());
             }
-            record.id = R::random_id();
+            record.id = SessionId(R::random_id());
         }
     }
 
@@ -163,20 +199,12 @@ impl<C: Client, R: Release> Records<R> for RedisStore<C> {
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
-        let key = self.key(id);
-        let data: Option<Vec<u8>> = self.client.get(key.as_str()).await.map_err(backend)?;
-        let Some(data) = data else {
+        let Some((bytes, expiry_date)) = self.get(id).await? else {
             return Ok(None);
         };
-        let mut record: Record =
-            encoded::decode(&data).map_err(|error| StoreError::Decode(error.to_string()))?;
-        if !encoded::has_end(&data) {
-            // A key that never expires, or has just gone, leaves the record its own.
-            let expiry: i64 = self.client.pexpire_time(key).await.map_err(backend)?;
-            if let Some(expiry) = Millis::new(expiry).filter(|_| expiry >= 0) {
-                record.expiry_date = expiry.into();
-            }
-        }
+        let mut record =
+            encoded::decode(&bytes).map_err(|error| StoreError::Decode(error.to_string()))?;
+        record.expiry_date = expiry_date.unwrap_or(record.expiry_date);
         Ok(Some(record))
     }
 
@@ -186,8 +214,6 @@ impl<C: Client, R: Release> Records<R> for RedisStore<C> {
 }
 
 impl<C: Client> Touch for RedisStore<C> {
-    const TELLS: bool = true;
-
     async fn touch(
         &self,
         id: SessionId,
@@ -211,14 +237,19 @@ impl<C: Client> Touch for RedisStore<C> {
             _ => Touched::Gone,
         })
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn its_loads_tell_the_fingerprint() {
-        const { assert!(RedisStore::<fred::clients::Pool>::TELLS) }
+    async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {
+        Ok(match self.get(id).await? {
+            None => EncodedLoad::Absent,
+            Some((bytes, expiry_date)) => EncodedLoad::Found { bytes, expiry_date },
+        })
     }
 }
+
+macro_rules! redis_store {
+    ($release:ident, $tower_sessions:ident) => {
+        session_store!($release, $tower_sessions, [C] RedisStore<C> where [C: Client]);
+    };
+}
+
+for_each_release!(redis_store);

@@ -1,4 +1,6 @@
-//! Session stores of every release of tower-sessions, and this crate's own among them.
+//! Records and stores of every release of tower-sessions, in types that belong to none.
+//!
+//! Only conversions: no store is named here.
 
 use std::{collections::HashMap, fmt};
 
@@ -6,25 +8,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-#[cfg(feature = "redis")]
-use super::RedisStore;
-use super::{RefreshStore, Serialized, Touch};
 use crate::session::for_each_release;
-
-/// Stands for tower-sessions 0.14.
-#[derive(Clone, Copy, Debug)]
-pub enum V0_14 {}
-
-/// Stands for tower-sessions 0.15.
-#[derive(Clone, Copy, Debug)]
-pub enum V0_15 {}
-
-/// What a store of this crate needs of a release.
-#[cfg(feature = "redis")]
-pub(crate) trait Release: 'static {
-    /// An id that nobody can guess.
-    fn random_id() -> SessionId;
-}
 
 /// A session's id, whatever the release of tower-sessions: the number of its `Id`, and the same text.
 ///
@@ -55,6 +39,7 @@ pub(crate) type Data = HashMap<String, Value>;
 
 /// A session as stores keep it.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "_encoded", derive(serde::Deserialize))]
 #[doc(hidden)]
 pub struct Record {
     pub id: SessionId,
@@ -89,7 +74,7 @@ impl RecordRef<'_> {
     label = "not a `SessionStore` that this build knows",
     note = "session-refresh's features `tower-sessions-0_14` and `tower-sessions-0_15` say which releases it knows"
 )]
-pub trait AnyStore<R>: fmt::Debug + Send + Sync + 'static {
+pub trait StoreOf<R>: sealed::StoreOf<R> + fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn create(&self, record: &mut Record) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -104,6 +89,10 @@ pub trait AnyStore<R>: fmt::Debug + Send + Sync + 'static {
 
     #[doc(hidden)]
     fn delete(&self, id: SessionId) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+mod sealed {
+    pub trait StoreOf<R> {}
 }
 
 /// A store's failure, in its own words.
@@ -127,8 +116,10 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// A store of this crate, in types that belong to no release. The stores that it wraps are of release `R`.
-pub(crate) trait Records<R>: Sync {
+/// What a store of this crate does, in types that belong to no release. The stores that it wraps are of release `R`.
+///
+/// [`session_store`] makes a `SessionStore` of it.
+pub(crate) trait OwnStore<R>: Sync {
     fn create(&self, record: &mut Record) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     fn save(&self, record: RecordRef<'_>) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -141,22 +132,16 @@ pub(crate) trait Records<R>: Sync {
     fn delete(&self, id: SessionId) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// What one release's stores and this crate's are to each other.
-macro_rules! stores_of {
+/// One release's types, and those that belong to none.
+macro_rules! conversions_of {
     ($release:ident, $tower_sessions:ident) => {
         const _: () = {
+            use crate::session::$release;
             use $tower_sessions::{
-                ExpiredDeletion, SessionStore,
+                SessionStore,
                 session::{Id, Record as ItsRecord},
-                session_store::{Error, Result as ItsResult},
+                session_store::Error,
             };
-
-            #[cfg(feature = "redis")]
-            impl Release for $release {
-                fn random_id() -> SessionId {
-                    Id::default().into()
-                }
-            }
 
             impl From<Id> for SessionId {
                 fn from(id: Id) -> Self {
@@ -210,7 +195,9 @@ macro_rules! stores_of {
                 }
             }
 
-            impl<S: SessionStore> AnyStore<$release> for S {
+            impl<S: SessionStore> sealed::StoreOf<$release> for S {}
+
+            impl<S: SessionStore> StoreOf<$release> for S {
                 async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
                     let mut theirs = ItsRecord {
                         id: record.id.into(),
@@ -235,58 +222,13 @@ macro_rules! stores_of {
                     Ok(SessionStore::delete(self, &id.into()).await?)
                 }
             }
-
-            session_store!(
-                $release, $tower_sessions,
-                [S] RefreshStore<S> where [S: Touch + SessionStore]
-            );
-
-            session_store!(
-                $release, $tower_sessions,
-                [S] Serialized<S, $release> where [S: SessionStore]
-            );
-
-            #[cfg(feature = "redis")]
-            session_store!(
-                $release, $tower_sessions,
-                [C] RedisStore<C>
-                where [C: super::redis::Client]
-            );
-
-            #[cfg(feature = "testing")]
-            session_store!(
-                $release, $tower_sessions,
-                [S] crate::testing::CountingStore<S> where [S: SessionStore]
-            );
-
-            #[async_trait::async_trait]
-            impl<S: Touch + ExpiredDeletion> ExpiredDeletion for RefreshStore<S> {
-                async fn delete_expired(&self) -> ItsResult<()> {
-                    self.inner().delete_expired().await
-                }
-            }
-
-            #[async_trait::async_trait]
-            impl<S: ExpiredDeletion> ExpiredDeletion for Serialized<S, $release> {
-                async fn delete_expired(&self) -> ItsResult<()> {
-                    self.inner().delete_expired().await
-                }
-            }
-
-            #[cfg(feature = "memory-store")]
-            #[cfg_attr(docsrs, doc(cfg(feature = "memory-store")))]
-            impl super::IntoTouch for $tower_sessions::MemoryStore {
-                type Store = Serialized<Self, $release>;
-
-                fn into_touch(self) -> Self::Store {
-                    Serialized::new_reading(self)
-                }
-            }
         };
     };
 }
 
-/// Makes a store that keeps records in no release's form a session store of one.
+for_each_release!(conversions_of);
+
+/// Makes an [`OwnStore`] a `SessionStore` of one release. Each store's file names it.
 macro_rules! session_store {
     (
         $release:ident, $tower_sessions:ident,
@@ -301,12 +243,12 @@ macro_rules! session_store {
                 &self,
                 record: &mut $tower_sessions::session::Record,
             ) -> $tower_sessions::session_store::Result<()> {
-                let mut ours = Record {
+                let mut ours = $crate::store::release::Record {
                     id: record.id.into(),
                     data: std::mem::take(&mut record.data),
                     expiry_date: record.expiry_date,
                 };
-                let created = Records::<$release>::create(self, &mut ours).await;
+                let created = $crate::store::release::OwnStore::<$crate::session::$release>::create(self, &mut ours).await;
                 *record = ours.into();
                 Ok(created?)
             }
@@ -315,12 +257,12 @@ macro_rules! session_store {
                 &self,
                 record: &$tower_sessions::session::Record,
             ) -> $tower_sessions::session_store::Result<()> {
-                let ours = RecordRef {
+                let ours = $crate::store::release::RecordRef {
                     id: record.id.into(),
                     data: &record.data,
                     expiry_date: record.expiry_date,
                 };
-                Ok(Records::<$release>::save(self, ours).await?)
+                Ok($crate::store::release::OwnStore::<$crate::session::$release>::save(self, ours).await?)
             }
 
             async fn load(
@@ -329,7 +271,7 @@ macro_rules! session_store {
             ) -> $tower_sessions::session_store::Result<
                 Option<$tower_sessions::session::Record>,
             > {
-                let found = Records::<$release>::load(self, (*id).into()).await?;
+                let found = $crate::store::release::OwnStore::<$crate::session::$release>::load(self, (*id).into()).await?;
                 Ok(found.map(Into::into))
             }
 
@@ -337,10 +279,9 @@ macro_rules! session_store {
                 &self,
                 id: &$tower_sessions::session::Id,
             ) -> $tower_sessions::session_store::Result<()> {
-                Ok(Records::<$release>::delete(self, (*id).into()).await?)
+                Ok($crate::store::release::OwnStore::<$crate::session::$release>::delete(self, (*id).into()).await?)
             }
         }
     };
 }
-
-for_each_release!(stores_of);
+pub(crate) use session_store;

@@ -6,8 +6,11 @@ use axum::BoxError;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
-use super::release::{Record, RecordRef, Records, StoreError};
-use super::{AnyStore, SessionId, Touch, Touched, V0_14};
+use super::{
+    release::{OwnStore, Record, RecordRef, SessionId, StoreError, StoreOf, session_store},
+    touch::{IntoTouch, Touch, Touched, sealed},
+};
+use crate::session::{V0_14, for_each_release};
 
 /// Makes any store able to touch, one thing at a time: whatever concerns one session waits for its turn.
 ///
@@ -20,13 +23,13 @@ use super::{AnyStore, SessionId, Touch, Touched, V0_14};
 ///
 /// ```
 /// # #[cfg(feature = "tower-sessions-0_14")] {
-/// use session_refresh::store::{RefreshStore, Serialized};
-/// use tower_sessions::{CachingSessionStore, MemoryStore};
+/// use session_refresh::{LifetimeLayer, store::Serialized};
+/// use tower_sessions::{CachingSessionStore, MemoryStore, SessionManagerLayer};
 ///
 /// // A cache in front of a store: every touch reaches both.
 /// let cached = CachingSessionStore::new(MemoryStore::default(), MemoryStore::default());
-/// let store = RefreshStore::new(Serialized::new(cached));
-/// # let _ = store; }
+/// let sessions = LifetimeLayer::new(Serialized::new(cached), |store| SessionManagerLayer::new(store));
+/// # let _: axum::Router = axum::Router::new().layer(sessions); }
 /// ```
 ///
 /// `R` is the release of tower-sessions that the store belongs to. [`new`](Self::new) sees it by itself.
@@ -41,7 +44,7 @@ pub struct Serialized<S, R = V0_14> {
 /// Sessions share locks by their ids: enough that they seldom meet, few enough to cost nothing.
 const LOCKS: usize = 256;
 
-impl<S: AnyStore<R>, R> Serialized<S, R> {
+impl<S: StoreOf<R>, R> Serialized<S, R> {
     /// Wraps `store`.
     pub fn new(store: S) -> Self {
         Self {
@@ -59,12 +62,6 @@ impl<S: AnyStore<R>, R> Serialized<S, R> {
             loads_write: false,
             ..Self::new(store)
         }
-    }
-}
-
-impl<S, R> Serialized<S, R> {
-    pub(crate) fn inner(&self) -> &S {
-        &self.store
     }
 }
 
@@ -95,7 +92,7 @@ impl<S: Send + Sync + 'static, R> Serialized<S, R> {
     }
 }
 
-impl<S: AnyStore<R>, R: 'static> Records<R> for Serialized<S, R> {
+impl<S: StoreOf<R>, R: 'static> OwnStore<R> for Serialized<S, R> {
     async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
         self.store.create(record).await
     }
@@ -126,7 +123,7 @@ impl<S: AnyStore<R>, R: 'static> Records<R> for Serialized<S, R> {
     }
 }
 
-impl<S: AnyStore<R>, R: 'static> Touch for Serialized<S, R> {
+impl<S: StoreOf<R>, R: 'static> Touch for Serialized<S, R> {
     async fn touch(
         &self,
         id: SessionId,
@@ -147,6 +144,39 @@ impl<S: AnyStore<R>, R: 'static> Touch for Serialized<S, R> {
         Ok(self.in_turn(id, touch).await?)
     }
 }
+
+macro_rules! serialized {
+    ($release:ident, $tower_sessions:ident) => {
+        session_store!(
+            $release, $tower_sessions,
+            [S] Serialized<S, crate::session::$release> where [S: $tower_sessions::SessionStore]
+        );
+
+        #[async_trait::async_trait]
+        impl<S: $tower_sessions::ExpiredDeletion> $tower_sessions::ExpiredDeletion
+            for Serialized<S, crate::session::$release>
+        {
+            async fn delete_expired(&self) -> $tower_sessions::session_store::Result<()> {
+                self.store.delete_expired().await
+            }
+        }
+
+        #[cfg(feature = "memory-store")]
+        impl sealed::IntoTouch for $tower_sessions::MemoryStore {}
+
+        #[cfg(feature = "memory-store")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "memory-store")))]
+        impl IntoTouch for $tower_sessions::MemoryStore {
+            type Store = Serialized<Self, crate::session::$release>;
+
+            fn into_touch(self) -> Self::Store {
+                Serialized::new_reading(self)
+            }
+        }
+    };
+}
+
+for_each_release!(serialized);
 
 impl<S, R> Clone for Serialized<S, R> {
     fn clone(&self) -> Self {

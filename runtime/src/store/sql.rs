@@ -16,7 +16,11 @@ use tower_sessions::{
     session_store::{Error, Result},
 };
 
-use super::{SessionId, Touch, Touched, encoded};
+use super::{
+    encoded,
+    release::{SessionId, StoreError},
+    touch::{EncodedLoad, Touch, Touched},
+};
 
 /// A store's statements, its table's name filled in.
 #[derive(Debug)]
@@ -85,6 +89,19 @@ macro_rules! sql_store {
                 };
                 Self { pool, upstream, statements: Arc::new(statements) }
             }
+
+            /// A live record's bytes, and when it expires.
+            async fn get(&self, id: SessionId) -> Result<Option<(Vec<u8>, OffsetDateTime)>> {
+                let row = sqlx::query(&self.statements.load)
+                    .bind(id.to_string())
+                    .bind(OffsetDateTime::now_utc())
+                    .fetch_optional(&self.pool)
+                    .await
+                    .map_err(backend)?;
+                let Some(row) = row else { return Ok(None) };
+                let bytes = row.try_get(0).map_err(backend)?;
+                Ok(Some((bytes, row.try_get(1).map_err(backend)?)))
+            }
         }
 
         #[cfg(feature = $feature)]
@@ -108,17 +125,12 @@ macro_rules! sql_store {
             }
 
             async fn load(&self, id: &Id) -> Result<Option<Record>> {
-                let row = sqlx::query(&self.statements.load)
-                    .bind(id.to_string())
-                    .bind(OffsetDateTime::now_utc())
-                    .fetch_optional(&self.pool)
-                    .await
-                    .map_err(backend)?;
-                let Some(row) = row else { return Ok(None) };
-                let data: &[u8] = row.try_get(0).map_err(backend)?;
+                let Some((bytes, expiry_date)) = self.get((*id).into()).await? else {
+                    return Ok(None);
+                };
                 let mut record =
-                    encoded::decode(data).map_err(|error| Error::Decode(error.to_string()))?;
-                record.expiry_date = row.try_get(1).map_err(backend)?;
+                    encoded::decode(&bytes).map_err(|error| Error::Decode(error.to_string()))?;
+                record.expiry_date = expiry_date;
                 Ok(Some(record.into()))
             }
 
@@ -137,8 +149,6 @@ macro_rules! sql_store {
 
         #[cfg(feature = $feature)]
         impl Touch for $store {
-            const TELLS: bool = true;
-
             async fn touch(
                 &self,
                 id: SessionId,
@@ -165,6 +175,18 @@ macro_rules! sql_store {
                     .await?;
                 Ok(if exists.is_some() { Touched::NotDue } else { Touched::Gone })
             }
+
+            async fn load_encoded(
+                &self,
+                id: SessionId,
+            ) -> std::result::Result<EncodedLoad, StoreError> {
+                Ok(match self.get(id).await? {
+                    None => EncodedLoad::Absent,
+                    Some((bytes, expiry_date)) => {
+                        EncodedLoad::Found { bytes, expiry_date: Some(expiry_date) }
+                    }
+                })
+            }
         }
     };
 }
@@ -175,13 +197,14 @@ sql_store!(
     ///
     /// ```no_run
     /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-    /// use session_refresh::store::{RefreshStore, SqliteStore};
+    /// use session_refresh::{LifetimeLayer, store::SqliteStore};
+    /// use tower_sessions::SessionManagerLayer;
     ///
     /// let pool = sqlx::SqlitePool::connect("sqlite:app.sqlite3").await?;
     /// let store = SqliteStore::new(pool);
     /// store.migrate().await?;
-    /// let store = RefreshStore::new(store);
-    /// # let _ = store; Ok(()) }
+    /// let sessions = LifetimeLayer::new(store, |store| SessionManagerLayer::new(store));
+    /// # let _: axum::Router = axum::Router::new().layer(sessions); Ok(()) }
     /// ```
     SqliteStore, "sqlite", sqlx::SqlitePool, |_| "?".into(),
     // Upstream writes times as text of varying length. As text, `…43.5Z` would come before `…43Z`.
@@ -194,13 +217,14 @@ sql_store!(
     ///
     /// ```no_run
     /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-    /// use session_refresh::store::{PostgresStore, RefreshStore};
+    /// use session_refresh::{LifetimeLayer, store::PostgresStore};
+    /// use tower_sessions::SessionManagerLayer;
     ///
     /// let pool = sqlx::PgPool::connect("postgres://localhost/app").await?;
     /// let store = PostgresStore::new(pool);
     /// store.migrate().await?;
-    /// let store = RefreshStore::new(store);
-    /// # let _ = store; Ok(()) }
+    /// let sessions = LifetimeLayer::new(store, |store| SessionManagerLayer::new(store));
+    /// # let _: axum::Router = axum::Router::new().layer(sessions); Ok(()) }
     /// ```
     PostgresStore, "postgres", sqlx::PgPool, |n| format!("${n}"), "expiry_date", "{}"
 );
@@ -213,13 +237,14 @@ sql_store!(
     ///
     /// ```no_run
     /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-    /// use session_refresh::store::{MySqlStore, RefreshStore};
+    /// use session_refresh::{LifetimeLayer, store::MySqlStore};
+    /// use tower_sessions::SessionManagerLayer;
     ///
     /// let pool = sqlx::MySqlPool::connect("mysql://localhost/app").await?;
     /// let store = MySqlStore::new(pool);
     /// store.migrate().await?;
-    /// let store = RefreshStore::new(store);
-    /// # let _ = store; Ok(()) }
+    /// let sessions = LifetimeLayer::new(store, |store| SessionManagerLayer::new(store));
+    /// # let _: axum::Router = axum::Router::new().layer(sessions); Ok(()) }
     /// ```
     MySqlStore, "mysql", sqlx::MySqlPool, |_| "?".into(), "expiry_date", "{}"
 );
@@ -294,27 +319,3 @@ macro_rules! in_a_schema {
 
 in_a_schema!(PostgresStore, "postgres", sqlx::PgPool, "\"");
 in_a_schema!(MySqlStore, "mysql", sqlx::MySqlPool, "`");
-
-#[cfg(all(test, feature = "sqlite"))]
-mod tests {
-    use super::*;
-    use crate::store::original::{self as fingerprint, Fingerprint};
-
-    #[tokio::test]
-    async fn a_load_tells_the_fingerprint_of_its_bytes() {
-        let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
-        let pool = options.connect("sqlite::memory:").await.unwrap();
-        let store = SqliteStore::new(pool);
-        store.migrate().await.unwrap();
-        let mut record = Record {
-            id: Id::default(),
-            data: [("a".to_owned(), "b".into())].into(),
-            expiry_date: OffsetDateTime::now_utc() + time::Duration::HOUR,
-        };
-        store.create(&mut record).await.unwrap();
-        let (loaded, told) = fingerprint::told(store.load(&record.id)).await;
-        assert_eq!(loaded.unwrap().unwrap().data, record.data);
-        assert!(matches!(told, Some(Fingerprint::Bytes(_))), "{told:?}");
-        const { assert!(SqliteStore::TELLS) }
-    }
-}

@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 
 /// The real time plus what a test adds. Clones share it.
 ///
-/// Give it to [`RefreshStore::with_clock`](crate::store::RefreshStore::with_clock), or with a plain store to
+/// Give it to [`LifetimeLayer::with_clock`](crate::LifetimeLayer::with_clock), or with tower-sessions' layer alone to
 /// [`RefreshLayer::clock`](crate::RefreshLayer::clock).
 #[derive(Clone, Debug, Default)]
 pub struct TestClock(Arc<AtomicI64>);

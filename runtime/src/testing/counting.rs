@@ -8,26 +8,29 @@ use std::sync::{
 use axum::BoxError;
 use time::OffsetDateTime;
 
-use crate::store::{
-    AnyStore, SessionId, Touch, Touched,
-    release::{Record, RecordRef, Records, StoreError},
+use crate::{
+    session::for_each_release,
+    store::{
+        EncodedLoad, SessionId, StoreOf, Touch, Touched,
+        release::{OwnStore, Record, RecordRef, StoreError, session_store},
+    },
 };
 
 /// Wraps a store and counts what is asked of it. Clones share the counts.
 ///
-/// Around the store that `SessionManagerLayer` gets, it counts what tower-sessions asks for; inside a
-/// [`RefreshStore`](crate::store::RefreshStore), what becomes of that.
+/// Given to `SessionManagerLayer` it counts what tower-sessions asks for; given to a
+/// [`LifetimeLayer`](crate::LifetimeLayer), what becomes of that.
 ///
 /// ```
 /// # #[cfg(all(feature = "tower-sessions-0_14", feature = "memory-store"))] {
-/// use session_refresh::{store::{RefreshStore, Serialized}, testing::CountingStore};
+/// use session_refresh::{LifetimeLayer, store::Serialized, testing::CountingStore};
 /// use tower_sessions::{MemoryStore, SessionManagerLayer};
 ///
 /// let counting = CountingStore::new(Serialized::new(MemoryStore::default()));
-/// let sessions = SessionManagerLayer::new(RefreshStore::new(counting.clone()));
+/// let sessions = LifetimeLayer::new(counting.clone(), |store| SessionManagerLayer::new(store));
 /// // .. a request that is not due:
 /// assert_eq!(counting.take().writes(), 0);
-/// # let _ = sessions; }
+/// # let _: axum::Router = axum::Router::new().layer(sessions); }
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct CountingStore<S> {
@@ -102,7 +105,7 @@ impl<S> CountingStore<S> {
     }
 }
 
-impl<S: AnyStore<R>, R: 'static> Records<R> for CountingStore<S> {
+impl<S: StoreOf<R>, R: 'static> OwnStore<R> for CountingStore<S> {
     async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
         Counters::add(&self.counts.creates);
         self.store.create(record).await
@@ -134,4 +137,23 @@ impl<S: Touch> Touch for CountingStore<S> {
         Counters::add(&self.counts.touches);
         self.store.touch(id, due_before, expiry).await
     }
+
+    async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {
+        let loaded = self.store.load_encoded(id).await?;
+        if !matches!(loaded, EncodedLoad::Unsupported) {
+            Counters::add(&self.counts.loads);
+        }
+        Ok(loaded)
+    }
 }
+
+macro_rules! counting_store {
+    ($release:ident, $tower_sessions:ident) => {
+        session_store!(
+            $release, $tower_sessions,
+            [S] CountingStore<S> where [S: $tower_sessions::SessionStore]
+        );
+    };
+}
+
+for_each_release!(counting_store);

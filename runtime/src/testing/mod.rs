@@ -6,7 +6,7 @@
 //! # #[cfg(all(feature = "tower-sessions-0_14", feature = "memory-store"))]
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! use axum::{Router, body::Body, extract::Request, routing::get};
-//! use session_refresh::{session_refresh, store::RefreshStore, testing::{AssertRefresh as _, TestClock}};
+//! use session_refresh::{LifetimeLayer, session_refresh, testing::{AssertRefresh as _, TestClock}};
 //! use time::ext::NumericalDuration as _;
 //! use tower::ServiceExt as _; // for `oneshot`
 //! use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
@@ -16,10 +16,10 @@
 //! # async fn log_in(session: Session) { session.insert("user", 7).await.unwrap(); }
 //!
 //! let clock = TestClock::default();
-//! let store = RefreshStore::new(MemoryStore::default()).with_clock(clock.as_fn());
+//! let sessions = LifetimeLayer::new(MemoryStore::default(), |store| SessionManagerLayer::new(store));
 //! let app = Router::new()
 //!     .route("/", get(dashboard).post(log_in))
-//!     .layer(SessionManagerLayer::new(store));
+//!     .layer(sessions.with_clock(clock.as_fn()));
 //! # let login = app.clone().oneshot(Request::post("/").body(Body::empty()).unwrap()).await.unwrap();
 //! # let cookie = login.headers()["set-cookie"].clone();
 //! # let request = || Request::get("/").header("cookie", &cookie).body(Body::empty()).unwrap();
@@ -32,7 +32,7 @@
 //! # #[cfg(not(all(feature = "tower-sessions-0_14", feature = "memory-store")))] fn main() {}
 //! ```
 //!
-//! With a plain store, give the clock to the layer instead: [`RefreshLayer::clock`](crate::RefreshLayer::clock).
+//! With tower-sessions' layer alone, give the clock to the `RefreshLayer` instead: [`RefreshLayer::clock`](crate::RefreshLayer::clock).
 
 mod clock;
 mod counting;

@@ -4,17 +4,14 @@ use std::collections::HashMap;
 
 use serde_json::json;
 use session_refresh::store::{Serialized, Touch as _, Touched, V0_14, V0_15, conformance};
-use session_refresh_tests::{
-    backends::{Backend, MySql, Postgres, Redis, Sqlite},
-    on_every_store,
-};
+use session_refresh_tests::backends::{Backend, MySql, Postgres, Redis, Sqlite, on_every_backend};
 use time::{Duration, OffsetDateTime};
 use tower_sessions::{
     CachingSessionStore, MemoryStore, SessionStore as _,
     session::{Id, Record},
 };
 
-on_every_store!(
+on_every_backend!(
     every_store_keeps_the_promises_of_touch,
     the_upstream_crates_sessions_are_ours_and_the_reverse
 );

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use session_refresh::{session_refresh, store::RefreshStore};
+use session_refresh::{LifetimeLayer, session_refresh};
 use session_refresh_tests::{
     Server,
     backends::{Backend, MySql, Postgres, Redis},
@@ -40,11 +40,12 @@ async fn child() {
 
 /// An application of its own, and concurrent requests to it with the session of `SESSION`.
 async fn requests<B: Backend>(backend: B) {
-    let app = Router::new().route("/page", get(page)).layer(
-        SessionManagerLayer::new(RefreshStore::new(backend.touching()))
+    let sessions = LifetimeLayer::new(backend.touching(), |store| {
+        SessionManagerLayer::new(store)
             .with_secure(false)
-            .with_expiry(Expiry::OnInactivity(Duration::days(14))),
-    );
+            .with_expiry(Expiry::OnInactivity(Duration::days(14)))
+    });
+    let app = Router::new().route("/page", get(page)).layer(sessions);
     let server = Server::start(app).await;
     let cookie = format!("id={}", env::var("SESSION").unwrap());
     // Everything is warm before the starting line.

@@ -5,17 +5,21 @@ use std::{env, time::Duration as StdDuration};
 
 use axum::{
     Router,
-    extract::Path,
+    extract::{FromRequestParts, Path},
+    http::request::Parts,
     routing::{get, post},
 };
-use session_refresh::{RefreshLayer, session_refresh, store::RefreshStore};
-use session_refresh_tests::{Server, TestClock, backends::Backend, login_routes, on_every_store};
+use session_refresh::{SessionUser, session_refresh};
+use session_refresh_tests::{
+    Owned, Plain, Sessions, Setup,
+    backends::{Backend, on_every_backend},
+};
 use time::Duration;
-use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
+use tower_sessions::{Expiry, Session};
 
-on_every_store!(a_refresh_aimed_at_another_requests_write_harms_nobody);
+on_every_backend!(a_refresh_aimed_at_another_requests_write_harms_nobody);
 
-/// The page commits this long after it was asked for.
+/// The user is known, and the session refreshed, this long after its record was loaded.
 const THINKING: StdDuration = StdDuration::from_millis(4);
 /// The other request is aimed this far around that moment.
 const SPREAD: StdDuration = StdDuration::from_millis(2);
@@ -29,11 +33,21 @@ fn rounds() -> u32 {
     })
 }
 
-#[session_refresh(interval = "24h")]
-async fn page(session: Session) {
-    // The handler shares the load that the decision makes.
-    let _: Option<String> = session.get("role").await.unwrap();
-    precise_sleep(THINKING).await;
+#[session_refresh(interval = "24h", user = SlowlyFound)]
+async fn page() {}
+
+/// A user who is looked up while the session waits for its refresh.
+struct SlowlyFound;
+
+impl SessionUser for SlowlyFound {}
+
+impl<S: Sync> FromRequestParts<S> for SlowlyFound {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        precise_sleep(THINKING).await;
+        Ok(Self)
+    }
 }
 
 /// tokio's timers tick once in a millisecond.
@@ -60,25 +74,20 @@ struct Harm {
     not_200: u32,
 }
 
-async fn race<S: SessionStore + Clone>(store: S, clock: &TestClock, rounds: u32) -> Harm {
-    let app = Router::new()
+async fn race<K: Sessions>(sessions: K, rounds: u32) -> Harm {
+    let routes = Router::new()
         .route("/page", get(page))
         .route("/add/{item}", post(add))
-        .route("/state", get(state))
-        .merge(login_routes())
-        .layer(RefreshLayer::new().clock(clock.as_fn()))
-        .layer(
-            SessionManagerLayer::new(store)
-                .with_secure(false)
-                .with_expiry(Expiry::OnInactivity(Duration::days(14))),
-        );
-    let server = Server::start(app).await;
+        .route("/state", get(state));
+    let site = Setup::new(routes)
+        .expiry(Expiry::OnInactivity(Duration::days(14)))
+        .on(sessions)
+        .start()
+        .await;
     let mut harm = Harm::default();
     for round in 0..2 * rounds {
-        let client = server.client();
-        let cookie = client.post("/login/user").await.set_cookie().to_owned();
-        let cookie = cookie.split(';').next().unwrap();
-        clock.advance(Duration::DAY);
+        let client = site.due().await;
+        let cookie = format!("id={}", client.session_id().unwrap());
         let refreshing = tokio::spawn({
             let client = client.clone();
             async move { client.get("/page").await }
@@ -92,11 +101,8 @@ async fn race<S: SessionStore + Clone>(store: S, clock: &TestClock, rounds: u32)
             .await;
         let page = refreshing.await.unwrap();
         harm.not_200 += u32::from(page.status != 200) + u32::from(other.status != 200);
-        let state = server
-            .client()
-            .get_with("/state", "cookie", cookie)
-            .await
-            .text;
+        let state = site.visitor().get_with("/state", "cookie", &cookie).await;
+        let state = state.text;
         if logout {
             harm.brought_back += u32::from(state != " ");
         } else {
@@ -108,10 +114,8 @@ async fn race<S: SessionStore + Clone>(store: S, clock: &TestClock, rounds: u32)
 
 async fn a_refresh_aimed_at_another_requests_write_harms_nobody<B: Backend>(backend: B) {
     let rounds = rounds();
-    let clock = TestClock::default();
-    let plain = race(backend.plain(), &clock, rounds).await;
-    let store = RefreshStore::new(backend.touching()).with_clock(clock.as_fn());
-    let ours = race(store, &clock, rounds).await;
+    let plain = race(Plain(backend.plain()), rounds).await;
+    let ours = race(Owned(backend.touching()), rounds).await;
     let name = std::any::type_name::<B>()
         .rsplit("::")
         .next()

@@ -12,8 +12,9 @@ use gungraun::{
     Callgrind, Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use serde_json::json;
-use session_refresh::store::RefreshStore;
-use session_refresh_cost::{COOKIE, EncodedStore, LIFETIME, Way, pages, record, stamps};
+use session_refresh_cost::{
+    COOKIE, EncodedStore, LIFETIME, Way, lifetime_pages, pages, record, stamps,
+};
 use time::{Duration, OffsetDateTime};
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
@@ -26,11 +27,11 @@ use Way::{AlwaysSave, Attribute, ByHand, Floor, Login, LoginFloor, Told};
 enum At {
     /// tower-sessions' `MemoryStore`.
     Memory,
-    /// The same in a `RefreshStore`.
+    /// The same under a `LifetimeLayer`.
     MemoryTouch,
     /// A store of bytes.
     Encoded,
-    /// The same in a `RefreshStore`.
+    /// The same under a `LifetimeLayer`.
     EncodedTouch,
 }
 
@@ -64,9 +65,9 @@ fn prepared(at: At, way: Way, session: Option<(usize, Duration)>) -> Prepared {
     let (memory, encoded) = (MemoryStore::default(), EncodedStore::default());
     let pages = match at {
         Memory => pages(way, memory.clone()),
-        MemoryTouch => pages(way, RefreshStore::new(memory.clone())),
+        MemoryTouch => lifetime_pages(way, memory.clone()),
         Encoded => pages(way, encoded.clone()),
-        EncodedTouch => pages(way, RefreshStore::new(encoded.clone())),
+        EncodedTouch => lifetime_pages(way, encoded.clone()),
     };
     let request = || {
         let mut request = Request::new(Body::empty());

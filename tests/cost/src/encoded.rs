@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::BoxError;
-use session_refresh::store::{SessionId, Touch, Touched, decode};
+use session_refresh::store::{EncodedLoad, SessionId, StoreError, Touch, Touched};
 use time::OffsetDateTime;
 use tower_sessions::{
     SessionStore,
@@ -31,6 +31,13 @@ impl EncodedStore {
     fn lock(&self) -> MutexGuard<'_, HashMap<i128, Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A copy of what is kept of a live session, as it comes out of a socket.
+    fn get(&self, id: i128) -> Option<Kept> {
+        let now = OffsetDateTime::now_utc();
+        let found = self.lock().get(&id).cloned();
+        found.filter(|kept| kept.expiry > now)
+    }
 }
 
 #[async_trait::async_trait]
@@ -50,15 +57,13 @@ impl SessionStore for EncodedStore {
     }
 
     async fn load(&self, id: &Id) -> Result<Option<Record>> {
-        let now = OffsetDateTime::now_utc();
-        // A copy, as it comes out of a socket.
-        let found = self.lock().get(&id.0).cloned();
-        let Some(kept) = found.filter(|kept| kept.expiry > now) else {
+        let Some(kept) = self.get(id.0) else {
             return Ok(None);
         };
-        let mut record = decode(&kept.bytes).map_err(|error| Error::Decode(error.to_string()))?;
+        let mut record = rmp_serde::from_slice::<Record>(&kept.bytes)
+            .map_err(|error| Error::Decode(error.to_string()))?;
         record.expiry_date = kept.expiry;
-        Ok(Some(record.into()))
+        Ok(Some(record))
     }
 
     async fn delete(&self, id: &Id) -> Result<()> {
@@ -68,8 +73,6 @@ impl SessionStore for EncodedStore {
 }
 
 impl Touch for EncodedStore {
-    const TELLS: bool = true;
-
     async fn touch(
         &self,
         id: SessionId,
@@ -86,6 +89,16 @@ impl Touch for EncodedStore {
                 Touched::Done
             }
             None => Touched::Gone,
+        })
+    }
+
+    async fn load_encoded(&self, id: SessionId) -> std::result::Result<EncodedLoad, StoreError> {
+        Ok(match self.get(id.0) {
+            None => EncodedLoad::Absent,
+            Some(Kept { bytes, expiry }) => EncodedLoad::Found {
+                bytes,
+                expiry_date: Some(expiry),
+            },
         })
     }
 }

@@ -6,5 +6,5 @@ mod pages;
 mod record;
 
 pub use encoded::EncodedStore;
-pub use pages::{COOKIE, INTERVAL, LIFETIME, Way, pages};
+pub use pages::{COOKIE, INTERVAL, LIFETIME, Way, lifetime_pages, pages, routes, sessions};
 pub use record::{data, record, stamps};

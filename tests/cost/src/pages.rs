@@ -2,7 +2,10 @@
 
 use axum::{Router, extract::Path, routing::get};
 use axum_login::{AuthManagerLayerBuilder, AuthSession};
-use session_refresh::{RefreshInfo, session_refresh};
+use session_refresh::{
+    LifetimeLayer, RefreshInfo, session_refresh,
+    store::{IntoTouch, Touch},
+};
 use time::{Duration, OffsetDateTime};
 use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
 
@@ -24,7 +27,7 @@ pub enum Way {
     ByHand,
     /// tower-sessions' `always_save`.
     AlwaysSave,
-    /// The attribute. Which way it refreshes is the store's.
+    /// The attribute. Which way it refreshes depends on the layer.
     Attribute,
     /// The attribute, and the handler takes a `RefreshInfo`.
     Told,
@@ -34,11 +37,45 @@ pub enum Way {
     Login,
 }
 
-/// The page at `/`, and `/start/{bytes}` that begins a session of that size.
+impl Way {
+    fn has_login(self) -> bool {
+        matches!(self, Self::LoginFloor | Self::Login)
+    }
+}
+
+/// The pages under tower-sessions' layer alone.
 pub fn pages<S: SessionStore + Clone>(way: Way, store: S) -> Router {
-    let sessions = SessionManagerLayer::new(store)
+    let sessions = sessions(way, store);
+    if way.has_login() {
+        routes(way).layer(AuthManagerLayerBuilder::new(Accounts, sessions).build())
+    } else {
+        routes(way).layer(sessions)
+    }
+}
+
+/// The pages under a [`LifetimeLayer`].
+pub fn lifetime_pages<S>(way: Way, store: impl IntoTouch<Store = S>) -> Router
+where
+    S: Touch + SessionStore,
+{
+    if way.has_login() {
+        routes(way).layer(LifetimeLayer::new(store, move |store| {
+            AuthManagerLayerBuilder::new(Accounts, sessions(way, store)).build()
+        }))
+    } else {
+        routes(way).layer(LifetimeLayer::new(store, move |store| sessions(way, store)))
+    }
+}
+
+/// tower-sessions' layer, as each way sets it.
+pub fn sessions<S: SessionStore>(way: Way, store: S) -> SessionManagerLayer<S> {
+    SessionManagerLayer::new(store)
         .with_expiry(Expiry::OnInactivity(LIFETIME))
-        .with_always_save(way == Way::AlwaysSave);
+        .with_always_save(way == Way::AlwaysSave)
+}
+
+/// The page at `/`, and `/start/{bytes}` that begins a session of that size.
+pub fn routes(way: Way) -> Router {
     let page = match way {
         Way::Floor | Way::AlwaysSave => get(floor),
         Way::ByHand => get(by_hand),
@@ -47,14 +84,9 @@ pub fn pages<S: SessionStore + Clone>(way: Way, store: S) -> Router {
         Way::LoginFloor => get(login_floor),
         Way::Login => get(login),
     };
-    let router = Router::new()
+    Router::new()
         .route("/", page)
-        .route("/start/{bytes}", get(start));
-    if matches!(way, Way::LoginFloor | Way::Login) {
-        router.layer(AuthManagerLayerBuilder::new(Accounts, sessions).build())
-    } else {
-        router.layer(sessions)
-    }
+        .route("/start/{bytes}", get(start))
 }
 
 /// A session that was refreshed just now, however that is remembered.

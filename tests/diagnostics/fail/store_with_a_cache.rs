@@ -1,9 +1,9 @@
 //! A cache inside would go on serving the expiry of before the touch.
 
-use session_refresh::store::RefreshStore;
-use tower_sessions::{CachingSessionStore, MemoryStore};
+use session_refresh::LifetimeLayer;
+use tower_sessions::{CachingSessionStore, MemoryStore, SessionManagerLayer};
 
 fn main() {
     let cached = CachingSessionStore::new(MemoryStore::default(), MemoryStore::default());
-    RefreshStore::new(cached);
+    LifetimeLayer::new(cached, |store| SessionManagerLayer::new(store));
 }

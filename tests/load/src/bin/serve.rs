@@ -10,8 +10,11 @@ use std::{
 };
 
 use axum::{Router, extract::Path, routing::get};
-use session_refresh::store::{self, RefreshStore, Touch};
-use session_refresh_cost::{Way, pages};
+use session_refresh::{
+    LifetimeLayer,
+    store::{self, Touch},
+};
+use session_refresh_cost::{Way, lifetime_pages, pages, routes, sessions};
 use session_refresh_load::{ACCELERATED, fill};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use time::OffsetDateTime;
@@ -55,16 +58,14 @@ async fn ours(way: Way, store: &str, file: Option<&str>) -> Router {
         "redis" => {
             let pool = fill::redis().await;
             on(way, RedisStore::new(pool.clone()), || {
-                RefreshStore::new(store::RedisStore::new(pool))
+                store::RedisStore::new(pool)
             })
         }
         "postgres" => {
             let pool = fill::postgres().await;
             let upstream = PostgresStore::new(pool.clone());
             upstream.migrate().await.expect("the table is there");
-            on(way, upstream, || {
-                RefreshStore::new(store::PostgresStore::new(pool))
-            })
+            on(way, upstream, || store::PostgresStore::new(pool))
         }
         "sqlite" => {
             let options = SqliteConnectOptions::new()
@@ -78,21 +79,19 @@ async fn ours(way: Way, store: &str, file: Option<&str>) -> Router {
                 .expect("the file can be opened");
             let upstream = SqliteStore::new(pool.clone());
             upstream.migrate().await.expect("the table is there");
-            on(way, upstream, || {
-                RefreshStore::new(store::SqliteStore::new(pool))
-            })
+            on(way, upstream, || store::SqliteStore::new(pool))
         }
         store => panic!("no store is called {store}"),
     }
 }
 
-fn on<P, R>(way: Way, plain: P, refresh: impl FnOnce() -> R) -> Router
+fn on<P, S>(way: Way, plain: P, touching: impl FnOnce() -> S) -> Router
 where
     P: SessionStore + Clone,
-    R: SessionStore + Clone,
+    S: Touch + SessionStore,
 {
     if way == Way::Attribute {
-        pages(way, refresh())
+        lifetime_pages(way, touching())
     } else {
         pages(way, plain)
     }
@@ -103,12 +102,15 @@ async fn accelerated(store: &str) -> Router {
     fn on<S: Touch + SessionStore + Clone>(store: S) -> Router {
         let ahead = Arc::<AtomicI64>::default();
         let seconds = Arc::clone(&ahead);
-        let store = RefreshStore::new(store).with_clock(move || {
+        let way = Way::Attribute;
+        let lifetimes = LifetimeLayer::new(store, move |store| sessions(way, store));
+        let lifetimes = lifetimes.with_clock(move || {
             let ahead = time::Duration::seconds(ahead.load(Ordering::Relaxed));
             OffsetDateTime::now_utc() + ahead
         });
         let set = async move |Path(ahead): Path<i64>| seconds.store(ahead, Ordering::Relaxed);
-        pages(Way::Attribute, store).route("/ahead/{seconds}", get(set))
+        let pages = routes(way).layer(lifetimes);
+        pages.route("/ahead/{seconds}", get(set))
     }
     match store {
         "redis" => on(store::RedisStore::new(fill::redis().await)),

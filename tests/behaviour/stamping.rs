@@ -1,19 +1,21 @@
-//! What the handler, or another request meanwhile, may do to the session, and what the refresh makes of it.
+//! With tower-sessions' layer alone: what the handler, or another request meanwhile, may do to the session, and what the
+//! refresh makes of it.
 
-use axum::{Extension, Router, routing::get};
+use axum::{Extension, Json, Router, routing::get};
 use http::StatusCode;
 use serde_json::json;
 use session_refresh::{RefreshInfo, session_refresh};
-use session_refresh_tests::{Counts, Gate, Setup, Site};
+use session_refresh_tests::{Counts, Gate, Sessions, Setup, Site};
 use time::{OffsetDateTime, ext::NumericalDuration as _};
-use tower_sessions::{Expiry, Session, SessionStore, session::Id};
+use tower_sessions::{Expiry, Session, session::Id};
 
 use crate::only_loads;
 
 const KEY: &str = "session_refresh.refreshed_at";
 
-on_each_store![
+on_plain_stores![
     a_4xx_of_the_handler_counts,
+    a_request_that_the_first_extractor_rejects_counts,
     nothing_is_written_on_a_5xx,
     a_change_by_the_handler_takes_the_refresh_along,
     a_logout_in_the_handler_stays_a_logout,
@@ -27,23 +29,23 @@ on_each_store![
     a_refresh_elsewhere_meanwhile_is_enough,
 ];
 
-async fn site<S: SessionStore + Clone>(store: S, routes: Router) -> Site<S> {
-    Setup::new(routes).store(store).start().await
+async fn site<K: Sessions>(sessions: K, routes: Router) -> Site<K> {
+    Setup::new(routes).on(sessions).start().await
 }
 
 /// The session is not in the store, and nothing was written that could have made it or another one.
-async fn assert_logged_out<S: SessionStore + Clone>(site: &Site<S>, id: Id) {
+async fn assert_logged_out<K: Sessions>(site: &Site<K>, id: Id) {
     assert_eq!(site.record(id).await, None, "the session is back");
     let counts = site.counts();
     assert_eq!((counts.creates, counts.saves), (0, 0), "{counts:?}");
 }
 
-async fn a_4xx_of_the_handler_counts<S: SessionStore + Clone>(store: S) {
+async fn a_4xx_of_the_handler_counts<K: Sessions>(sessions: K) {
     #[session_refresh]
     async fn missing() -> StatusCode {
         StatusCode::NOT_FOUND
     }
-    let site = site(store, Router::new().route("/", get(missing))).await;
+    let site = site(sessions, Router::new().route("/", get(missing))).await;
     let client = site.login("user").await;
     let answer = client.get("/").await;
     assert_eq!(
@@ -53,7 +55,20 @@ async fn a_4xx_of_the_handler_counts<S: SessionStore + Clone>(store: S) {
     assert!(site.value(&client, KEY).await.is_some());
 }
 
-async fn nothing_is_written_on_a_5xx<S: SessionStore + Clone>(store: S) {
+async fn a_request_that_the_first_extractor_rejects_counts<K: Sessions>(sessions: K) {
+    #[session_refresh]
+    async fn needs_json(_: Json<u8>) {}
+    let site = site(sessions, Router::new().route("/", get(needs_json))).await;
+    let client = site.login("user").await;
+    let answer = client.get("/").await;
+    assert_eq!(
+        (answer.status, answer.outcome()),
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, "refreshed")
+    );
+    assert!(site.value(&client, KEY).await.is_some());
+}
+
+async fn nothing_is_written_on_a_5xx<K: Sessions>(sessions: K) {
     #[session_refresh]
     async fn broken() -> StatusCode {
         StatusCode::BAD_GATEWAY
@@ -66,7 +81,7 @@ async fn nothing_is_written_on_a_5xx<S: SessionStore + Clone>(store: S) {
     let routes = Router::new()
         .route("/broken", get(broken))
         .route("/changed", get(broken_after_a_change));
-    let site = site(store, routes).await;
+    let site = site(sessions, routes).await;
     let client = site.login("user").await;
     let before = site.session(&client).await;
     for path in ["/broken", "/changed"] {
@@ -81,13 +96,13 @@ async fn nothing_is_written_on_a_5xx<S: SessionStore + Clone>(store: S) {
     }
 }
 
-async fn a_change_by_the_handler_takes_the_refresh_along<S: SessionStore + Clone>(store: S) {
+async fn a_change_by_the_handler_takes_the_refresh_along<K: Sessions>(sessions: K) {
     #[session_refresh]
     async fn add(session: Session, refresh: RefreshInfo) -> String {
         session.insert("cart", ["a book"]).await.unwrap();
         refresh.outcome.to_string()
     }
-    let site = site(store, Router::new().route("/", get(add))).await;
+    let site = site(sessions, Router::new().route("/", get(add))).await;
     let client = site.login("user").await;
     let answer = client.get("/").await;
     assert_eq!(
@@ -105,12 +120,12 @@ async fn a_change_by_the_handler_takes_the_refresh_along<S: SessionStore + Clone
     assert!(site.value(&client, KEY).await.is_some());
 }
 
-async fn a_logout_in_the_handler_stays_a_logout<S: SessionStore + Clone>(store: S) {
+async fn a_logout_in_the_handler_stays_a_logout<K: Sessions>(sessions: K) {
     #[session_refresh]
     async fn logout(session: Session) {
         session.flush().await.unwrap();
     }
-    let site = site(store, Router::new().route("/", get(logout))).await;
+    let site = site(sessions, Router::new().route("/", get(logout))).await;
     let client = site.login("user").await;
     let id = client.session_id().unwrap();
     let answer = client.get("/").await;
@@ -120,13 +135,13 @@ async fn a_logout_in_the_handler_stays_a_logout<S: SessionStore + Clone>(store: 
     assert_logged_out(&site, id).await;
 }
 
-async fn an_insert_after_a_flush_is_the_handlers_own_session<S: SessionStore + Clone>(store: S) {
+async fn an_insert_after_a_flush_is_the_handlers_own_session<K: Sessions>(sessions: K) {
     #[session_refresh]
     async fn start_over(session: Session) {
         session.flush().await.unwrap();
         session.insert("greeting", "bye").await.unwrap();
     }
-    let site = site(store, Router::new().route("/", get(start_over))).await;
+    let site = site(sessions, Router::new().route("/", get(start_over))).await;
     let client = site.login("user").await;
     assert_eq!(client.get("/").await.outcome(), "gone");
     let record = site.session(&client).await;
@@ -135,12 +150,12 @@ async fn an_insert_after_a_flush_is_the_handlers_own_session<S: SessionStore + C
     assert_eq!((counts.creates, counts.saves), (1, 0), "{counts:?}");
 }
 
-async fn a_new_id_is_the_handlers_own_session<S: SessionStore + Clone>(store: S) {
+async fn a_new_id_is_the_handlers_own_session<K: Sessions>(sessions: K) {
     #[session_refresh]
     async fn rotate(session: Session) {
         session.cycle_id().await.unwrap();
     }
-    let site = site(store, Router::new().route("/", get(rotate))).await;
+    let site = site(sessions, Router::new().route("/", get(rotate))).await;
     let client = site.login("user").await;
     let old = client.session_id().unwrap();
     assert_eq!(client.get("/").await.outcome(), "gone");
@@ -151,7 +166,7 @@ async fn a_new_id_is_the_handlers_own_session<S: SessionStore + Clone>(store: S)
     assert_eq!((counts.creates, counts.saves), (1, 0), "{counts:?}");
 }
 
-async fn a_cleared_session_stays_cleared<S: SessionStore + Clone>(store: S) {
+async fn a_cleared_session_stays_cleared<K: Sessions>(sessions: K) {
     #[session_refresh]
     async fn clear(session: Session) {
         session.clear().await;
@@ -161,7 +176,7 @@ async fn a_cleared_session_stays_cleared<S: SessionStore + Clone>(store: S) {
     let routes = Router::new()
         .route("/clear", get(clear))
         .route("/page", get(page));
-    let site = site(store, routes).await;
+    let site = site(sessions, routes).await;
     let client = site.login("user").await;
     // Never refreshed before: a stamp may be all that is left.
     client.get("/clear").await;
@@ -199,8 +214,8 @@ fn slow_routes() -> Router {
         .route("/add", get(add))
 }
 
-async fn logout_elsewhere<S: SessionStore + Clone>(store: S, path: &str) {
-    let site = site(store, slow_routes()).await;
+async fn logout_elsewhere<K: Sessions>(sessions: K, path: &str) {
+    let site = site(sessions, slow_routes()).await;
     let client = site.login("user").await;
     let id = client.session_id().unwrap();
     let answer = site
@@ -213,20 +228,16 @@ async fn logout_elsewhere<S: SessionStore + Clone>(store: S, path: &str) {
     assert_logged_out(&site, id).await;
 }
 
-async fn a_logout_elsewhere_meanwhile_stays_a_logout<S: SessionStore + Clone>(store: S) {
-    logout_elsewhere(store, "/slow").await;
+async fn a_logout_elsewhere_meanwhile_stays_a_logout<K: Sessions>(sessions: K) {
+    logout_elsewhere(sessions, "/slow").await;
 }
 
-async fn a_logout_elsewhere_makes_no_ghost_when_the_handler_loads_afresh<
-    S: SessionStore + Clone,
->(
-    store: S,
-) {
-    logout_elsewhere(store, "/loads").await;
+async fn a_logout_elsewhere_makes_no_ghost_when_the_handler_loads_afresh<K: Sessions>(sessions: K) {
+    logout_elsewhere(sessions, "/loads").await;
 }
 
-async fn change_elsewhere<S: SessionStore + Clone>(store: S, path: &str) {
-    let site = site(store, slow_routes()).await;
+async fn change_elsewhere<K: Sessions>(sessions: K, path: &str) {
+    let site = site(sessions, slow_routes()).await;
     let client = site.login("user").await;
     let answer = site
         .during(&client, path, async {
@@ -238,20 +249,18 @@ async fn change_elsewhere<S: SessionStore + Clone>(store: S, path: &str) {
     assert!(site.value(&client, KEY).await.is_some());
 }
 
-async fn a_change_elsewhere_meanwhile_is_kept<S: SessionStore + Clone>(store: S) {
-    change_elsewhere(store, "/slow").await;
+async fn a_change_elsewhere_meanwhile_is_kept<K: Sessions>(sessions: K) {
+    change_elsewhere(sessions, "/slow").await;
 }
 
-async fn a_change_elsewhere_is_kept_when_the_handler_loads_afresh<S: SessionStore + Clone>(
-    store: S,
-) {
-    change_elsewhere(store, "/loads").await;
+async fn a_change_elsewhere_is_kept_when_the_handler_loads_afresh<K: Sessions>(sessions: K) {
+    change_elsewhere(sessions, "/loads").await;
 }
 
-async fn a_refresh_elsewhere_meanwhile_is_enough<S: SessionStore + Clone>(store: S) {
+async fn a_refresh_elsewhere_meanwhile_is_enough<K: Sessions>(sessions: K) {
     #[session_refresh(interval = "1h")]
     async fn quick() {}
-    let site = site(store, slow_routes().route("/quick", get(quick))).await;
+    let site = site(sessions, slow_routes().route("/quick", get(quick))).await;
     let client = site.login("user").await;
     let answer = site
         .during(&client, "/slow", async {

@@ -1,0 +1,190 @@
+//! The runtime's rooms, held against the arrows that `ARCHITECTURE.md` draws.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Each room, and the rooms that it may name.
+type Arrows = BTreeMap<String, BTreeSet<String>>;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The table's rows: `| room | .. | names, of, others |`.
+fn drawn() -> Vec<(String, BTreeSet<String>)> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the house is drawn");
+    let rows = text.lines().filter_map(|line| {
+        let cells: Vec<_> = line.strip_prefix("| `")?.split('|').collect();
+        let [room, _, others, ""] = cells.as_slice() else {
+            return None;
+        };
+        let room = room.trim().trim_end_matches('`').to_owned();
+        let others = others.split('`').skip(1).step_by(2).map(str::to_owned);
+        Some((room, others.collect()))
+    });
+    rows.collect()
+}
+
+/// A file's room: its name, `store/..` for those of the stores.
+fn room(path: &Path) -> String {
+    let path = path.with_extension("");
+    let path = path.to_str().expect("a name of ASCII").replace("/mod", "");
+    path
+}
+
+fn sources(folder: &Path, below: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder.join(below)).expect("a folder of sources") {
+        let path = below.join(entry.expect("an entry").file_name());
+        if folder.join(&path).is_dir() {
+            sources(folder, &path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The paths that a source names with `crate::` or `super::`, in code that is no test.
+fn named(source: &str, room: &str, rooms: &BTreeSet<String>) -> BTreeSet<String> {
+    let code: String = source
+        .split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let mut found = BTreeSet::new();
+    for (begin, prefix) in [("crate::", ""), ("super::", parent(room))] {
+        for (at, _) in code.match_indices(begin) {
+            if code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
+                continue;
+            }
+            let rest = &code[at + begin.len()..];
+            for path in paths(rest) {
+                found.extend(resolve(&format!("{prefix}{path}"), rooms));
+            }
+        }
+    }
+    found.remove(room);
+    found
+}
+
+/// What `super` is in a room.
+fn parent(room: &str) -> &str {
+    match room.split_once('/') {
+        Some(("store", _)) => "store::",
+        Some(("testing", _)) => "testing::",
+        _ => "",
+    }
+}
+
+/// The paths of a `use`, one for each name in its braces, or the one path that stands there.
+fn paths(rest: &str) -> Vec<String> {
+    let one = |text: &str| {
+        let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+        text[..end.unwrap_or(text.len())].to_owned()
+    };
+    let Some(group) = rest.strip_prefix('{') else {
+        let path = one(rest);
+        // A group further on: its names are of one module.
+        return match rest[path.len()..].strip_prefix('{') {
+            Some(group) => members(group)
+                .iter()
+                .map(|member| format!("{path}{}", one(member)))
+                .collect(),
+            None => vec![path],
+        };
+    };
+    let mut found = Vec::new();
+    for member in members(group) {
+        let path = one(&member);
+        match member[path.len()..].strip_prefix('{') {
+            Some(inner) => found.extend(
+                members(inner)
+                    .iter()
+                    .map(|inner| format!("{path}{}", one(inner))),
+            ),
+            None => found.push(path),
+        }
+    }
+    found
+}
+
+/// What stands between commas, up to the closing brace.
+fn members(group: &str) -> Vec<String> {
+    let (mut depth, mut current, mut found) = (0, String::new(), Vec::new());
+    for character in group.chars() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                found.push(std::mem::take(&mut current));
+                continue;
+            }
+            _ => {}
+        }
+        current.push(character);
+    }
+    found.push(current);
+    found.retain(|member| !member.trim().is_empty());
+    found
+        .iter()
+        .map(|member| member.trim_start().to_owned())
+        .collect()
+}
+
+/// The room that a path leads to.
+fn resolve(path: &str, rooms: &BTreeSet<String>) -> Option<String> {
+    let mut names: Vec<_> = path.split("::").filter(|name| !name.is_empty()).collect();
+    while !names.is_empty() {
+        let name = names.join("/");
+        if rooms.contains(&name) {
+            return Some(name);
+        }
+        names.pop();
+    }
+    None
+}
+
+fn found() -> Arrows {
+    let folder = root().join("runtime/src");
+    let mut files = Vec::new();
+    sources(&folder, Path::new(""), &mut files);
+    let rooms: BTreeSet<_> = files.iter().map(|file| room(file)).collect();
+    let arrows = files.iter().map(|file| {
+        let source = fs::read_to_string(folder.join(file)).expect("a source");
+        let room = room(file);
+        let named = named(&source, &room, &rooms);
+        (room, named)
+    });
+    arrows.collect()
+}
+
+#[test]
+fn the_rooms_and_their_arrows_are_those_that_are_drawn_and_all_point_down() {
+    let drawn = drawn();
+    let found = found();
+    let rooms: BTreeSet<_> = drawn.iter().map(|(room, _)| room.as_str()).collect();
+    for (room, others) in &found {
+        println!("`{room}`: {others:?}");
+    }
+    let missing: Vec<_> = found
+        .keys()
+        .filter(|room| *room != "lib" && !rooms.contains(room.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "not drawn: {missing:?}");
+    for (index, (room, others)) in drawn.iter().enumerate() {
+        let of_room = found
+            .get(room)
+            .unwrap_or_else(|| panic!("no room `{room}`"));
+        assert_eq!(of_room, others, "the arrows of `{room}`, found and drawn");
+        for other in others {
+            let below = drawn[index + 1..].iter().any(|(room, _)| room == other);
+            assert!(below, "`{room}` points up to `{other}`");
+        }
+    }
+}
