@@ -22,7 +22,7 @@ use crate::{
     request::Handle,
     session::Release,
     spared_cookies::SparedCookies,
-    store::{IntoTouch, RequestSession, RequestStore, Shared, StoreOf, Touch},
+    store::{Common, IntoTouch, ReleasedStore, RequestSession, RequestStore, StoreOf, Touch},
 };
 
 /// Sessions in a store that can touch: a refresh moves a session's expiry and nothing else.
@@ -78,9 +78,9 @@ use crate::{
 /// tokio's timers are needed, which `#[tokio::main]` enables.
 #[must_use]
 pub struct LifetimeLayer<S, R, F> {
-    shared: Arc<Shared<S>>,
+    store: Arc<ReleasedStore<S, R>>,
+    common: Arc<Common>,
     make: Arc<F>,
-    release: PhantomData<fn() -> R>,
 }
 
 impl<S: Touch, R, F> LifetimeLayer<S, R, F> {
@@ -93,9 +93,9 @@ impl<S: Touch, R, F> LifetimeLayer<S, R, F> {
         F: Fn(RequestStore<S, R>) -> L,
     {
         Self {
-            shared: Arc::new(Shared::new(store.into_touch())),
+            store: Arc::new(ReleasedStore::new(store.into_touch())),
+            common: Arc::default(),
             make: Arc::new(make),
-            release: PhantomData,
         }
     }
 }
@@ -106,35 +106,26 @@ impl<S, R, F> LifetimeLayer<S, R, F> {
     /// A touch that fails or takes longer is logged, the page is served without it, and the next request tries again.
     /// After three failures in a row, one request in a second tries, then one in two, in four and so on up to a minute,
     /// until one succeeds: an outage does not cost each request the limit.
-    pub fn with_touch_limit(self, limit: Duration) -> Self
-    where
-        S: Clone,
-    {
-        self.with(|shared| shared.set_touch_limit(limit))
+    pub fn with_touch_limit(mut self, limit: Duration) -> Self {
+        Arc::make_mut(&mut self.common).attempts.set_limit(limit);
+        self
     }
 
     /// Sets the clock, for tests: by it a refresh is due, expiries are written, and a session has ended.
     ///
     /// The store itself goes by the real time, so the clock may only be ahead of that.
-    pub fn with_clock(self, clock: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self
-    where
-        S: Clone,
-    {
-        self.with(|shared| shared.set_clock(Arc::new(clock)))
-    }
-
-    fn with(mut self, change: impl FnOnce(&mut Shared<S>)) -> Self
-    where
-        S: Clone,
-    {
-        change(Arc::make_mut(&mut self.shared));
+    pub fn with_clock(
+        mut self,
+        clock: impl Fn() -> OffsetDateTime + Send + Sync + 'static,
+    ) -> Self {
+        Arc::make_mut(&mut self.common).clock = Some(Arc::new(clock));
         self
     }
 
     /// How many touches have failed or taken too long since the start. Clones of a layer count together.
     #[must_use]
     pub fn failed_touches(&self) -> u64 {
-        self.shared.failed_touches()
+        self.common.attempts.failures()
     }
 }
 
@@ -174,8 +165,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let store = RequestStore::new(Arc::clone(&self.layer.shared));
-        let handle = store.handle();
+        let (store, handle) = RequestStore::new(&self.layer.store, &self.layer.common);
         let inside = InnerSide {
             inner: self.inner.clone(),
             request: Arc::clone(&handle),
@@ -218,6 +208,7 @@ where
 }
 
 /// Inside of the session's layer: it sees the session before the handler, and the response before the session is saved.
+#[allow(missing_debug_implementations, reason = "nobody names it")]
 pub struct InnerSide<I, R> {
     inner: I,
     request: Arc<RequestSession>,
@@ -266,6 +257,7 @@ where
 
 pin_project! {
     /// The future of [`InnerSide`].
+    #[allow(missing_debug_implementations, reason = "nobody names it")]
     pub struct InnerFuture<F, A> {
         // Dropped when it has answered, with whatever it holds.
         #[pin]
@@ -385,9 +377,9 @@ impl Drop for Visit {
 impl<S, R, F> Clone for LifetimeLayer<S, R, F> {
     fn clone(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
+            store: Arc::clone(&self.store),
+            common: Arc::clone(&self.common),
             make: Arc::clone(&self.make),
-            release: PhantomData,
         }
     }
 }
@@ -414,7 +406,8 @@ impl<I: Clone, R> Clone for InnerSide<I, R> {
 impl<S: fmt::Debug, R, F> fmt::Debug for LifetimeLayer<S, R, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LifetimeLayer")
-            .field("shared", &self.shared)
+            .field("store", &self.store.store)
+            .field("common", &self.common)
             .finish_non_exhaustive()
     }
 }
@@ -424,18 +417,6 @@ impl<S: fmt::Debug, R, F, I> fmt::Debug for LifetimeService<S, R, F, I> {
         f.debug_struct("LifetimeService")
             .field("layer", &self.layer)
             .finish_non_exhaustive()
-    }
-}
-
-impl<I, R> fmt::Debug for InnerSide<I, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InnerSide").finish_non_exhaustive()
-    }
-}
-
-impl<F, A> fmt::Debug for InnerFuture<F, A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InnerFuture").finish_non_exhaustive()
     }
 }
 

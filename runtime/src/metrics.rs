@@ -75,12 +75,12 @@ mod disabled {
     use crate::outcome::Outcome;
 
     #[derive(Clone, Debug, Default)]
-    pub(crate) struct Route;
+    pub(crate) struct Route(());
 
     impl Route {
         #[inline]
         pub(crate) fn of(_: &Extensions) -> Self {
-            Self
+            Self(())
         }
 
         #[inline]

@@ -37,10 +37,11 @@ impl Handle {
     fn of(session: &Session, extensions: &Extensions) -> Option<Self> {
         macro_rules! of {
             ($release:ident, $tower_sessions:ident) => {
-                if let Session::$release(_) = session {
-                    let handle = extensions.get::<HandleOf<crate::session::$release>>();
-                    let own = handle.filter(|handle| handle.0.session.is(session));
-                    return own.map(|handle| handle.0.clone());
+                if let Some(HandleOf(handle, _)) =
+                    extensions.get::<HandleOf<crate::session::$release>>()
+                    && handle.session.is(session)
+                {
+                    return Some(handle.clone());
                 }
             };
         }

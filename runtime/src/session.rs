@@ -129,9 +129,9 @@ impl Session {
         of_either!(self, session => session.id().map(|id| id.0))
     }
 
-    /// Whether both have the same id, as the same session has.
+    /// Whether both are of one release and have the same id, as clones of one session do.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        self.id() == other.id()
+        std::mem::discriminant(self) == std::mem::discriminant(other) && self.id() == other.id()
     }
 
     pub(crate) fn is_modified(&self) -> bool {

@@ -19,7 +19,7 @@ const DEFAULT_LIMIT: Duration = Duration::from_secs(2);
 
 /// A store's touches: how long one may take, and how they have fared.
 #[derive(Clone, Debug)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     limit: Duration,
     backoff: Arc<Backoff>,
 }
@@ -38,7 +38,7 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    pub(super) fn set_limit(&mut self, limit: Duration) {
+    pub(crate) fn set_limit(&mut self, limit: Duration) {
         self.limit = limit;
     }
 
@@ -77,7 +77,7 @@ impl Attempts {
     }
 
     /// All failures so far.
-    pub(super) fn failures(&self) -> u64 {
+    pub(crate) fn failures(&self) -> u64 {
         self.backoff.failures.load(Ordering::Relaxed)
     }
 }

@@ -12,7 +12,7 @@ use serde::{
         value::MapAccessDeserializer,
     },
 };
-use serde_json::{Number, Value};
+use serde_json::Value;
 #[cfg(feature = "redis")]
 use time::OffsetDateTime;
 
@@ -27,183 +27,126 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, decode::Error> {
 
 /// Whether an encoded record holds this data, however it is encoded and in whatever order. Nothing is allocated.
 pub(super) fn holds(record: &[u8], data: &Data) -> bool {
+    let fields = &["id", "data", "expiry_date"];
     Deserializer::from_read_ref(record)
-        .deserialize_struct(
-            "Record",
-            &["id", "data", "expiry_date"],
-            RecordHolds { data },
-        )
+        .deserialize_struct("Record", fields, Is::RecordOf(data))
         .is_ok()
 }
 
-/// Goes through a record, and ends with an error where its data differs.
-struct RecordHolds<'a> {
-    data: &'a Data,
-}
-
-impl<'de> Visitor<'de> for RecordHolds<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a session's record")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
-        fields.next_element::<IgnoredAny>()?;
-        fields
-            .next_element_seed(EntriesAre(Entries::Data(self.data)))?
-            .ok_or_else(differs)?;
-        fields.next_element::<IgnoredAny>()?;
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
-        let mut seen = false;
-        while let Some(name) = fields.next_key::<&str>()? {
-            if name == "data" {
-                fields.next_value_seed(EntriesAre(Entries::Data(self.data)))?;
-                seen = true;
-            } else {
-                fields.next_value::<IgnoredAny>()?;
-            }
-        }
-        if seen { Ok(()) } else { Err(differs()) }
-    }
+/// What is expected. Reading something else is an error.
+#[derive(Clone, Copy)]
+enum Is<'a> {
+    /// A record that holds this data.
+    RecordOf(&'a Data),
+    Data(&'a Data),
+    Value(&'a Value),
 }
 
 fn differs<E: Error>() -> E {
     E::custom("the data differs")
 }
 
-/// The entries of a session, or of an object in it.
-#[derive(Clone, Copy)]
-enum Entries<'a> {
-    Data(&'a Data),
-    Object(&'a serde_json::Map<String, Value>),
+fn same<E: Error>(is_same: bool) -> Result<(), E> {
+    if is_same { Ok(()) } else { Err(differs()) }
 }
 
-impl<'a> Entries<'a> {
-    fn get(self, key: &str) -> Option<&'a Value> {
-        match self {
-            Self::Data(data) => data.get(key),
-            Self::Object(object) => object.get(key),
-        }
+/// Whether a map has as many entries as expected, and each is the one that `get` has.
+fn entries<'a, 'de, A: MapAccess<'de>>(
+    mut map: A,
+    expected: usize,
+    get: impl Fn(&str) -> Option<&'a Value>,
+) -> Result<(), A::Error> {
+    let mut count = 0;
+    while let Some(key) = map.next_key::<&str>()? {
+        let value = get(key).ok_or_else(differs)?;
+        map.next_value_seed(Is::Value(value))?;
+        count += 1;
     }
-
-    fn len(self) -> usize {
-        match self {
-            Self::Data(data) => data.len(),
-            Self::Object(object) => object.len(),
-        }
-    }
-
-    /// Whether the map has these entries and no others.
-    fn compare<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut count = 0;
-        while let Some(key) = map.next_key::<&str>()? {
-            let value = self.get(key).ok_or_else(differs)?;
-            map.next_value_seed(ValueIs(value))?;
-            count += 1;
-        }
-        if count == self.len() {
-            Ok(())
-        } else {
-            Err(differs())
-        }
-    }
+    same(count == expected)
 }
 
-struct EntriesAre<'a>(Entries<'a>);
-
-impl<'de> DeserializeSeed<'de> for EntriesAre<'_> {
+impl<'de> DeserializeSeed<'de> for Is<'_> {
     type Value = ();
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, data: D) -> Result<(), D::Error> {
-        data.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for EntriesAre<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of a session's data")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        self.0.compare(map)
-    }
-}
-
-/// Goes through a value, and ends with an error where it differs from this one.
-struct ValueIs<'a>(&'a Value);
-
-impl<'de> DeserializeSeed<'de> for ValueIs<'_> {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
-        value.deserialize_any(self)
-    }
-}
-
-impl ValueIs<'_> {
-    fn or_differs<E: Error>(same: bool) -> Result<(), E> {
-        if same { Ok(()) } else { Err(differs()) }
+    fn deserialize<D: serde::Deserializer<'de>>(self, found: D) -> Result<(), D::Error> {
+        found.deserialize_any(self)
     }
 }
 
 /// As `serde_json` reads a value: a number that is none is null.
-impl<'de> Visitor<'de> for ValueIs<'_> {
+impl<'de> Visitor<'de> for Is<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value of JSON")
+        f.write_str("a record as it was")
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Self::or_differs(self.0.is_null())
+        same(matches!(self, Self::Value(Value::Null)))
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        Self::or_differs(self.0.as_bool() == Some(value))
+    fn visit_bool<E: Error>(self, found: bool) -> Result<(), E> {
+        same(matches!(self, Self::Value(Value::Bool(value)) if *value == found))
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        Self::or_differs(self.0.as_u64() == Some(value))
+    fn visit_u64<E: Error>(self, found: u64) -> Result<(), E> {
+        same(matches!(self, Self::Value(value) if value.as_u64() == Some(found)))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        Self::or_differs(self.0.as_i64() == Some(value))
+    fn visit_i64<E: Error>(self, found: i64) -> Result<(), E> {
+        same(matches!(self, Self::Value(value) if value.as_i64() == Some(found)))
     }
 
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        Self::or_differs(match Number::from_f64(value) {
-            Some(number) => self.0.as_number() == Some(&number),
-            None => self.0.is_null(),
-        })
+    fn visit_f64<E: Error>(self, found: f64) -> Result<(), E> {
+        let found = Value::from(found);
+        same(matches!(self, Self::Value(value) if *value == found))
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        Self::or_differs(self.0.as_str() == Some(value))
+    fn visit_str<E: Error>(self, found: &str) -> Result<(), E> {
+        same(matches!(self, Self::Value(Value::String(text)) if text == found))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        let expected = self.0.as_array().ok_or_else(differs)?;
-        for value in expected {
-            values
-                .next_element_seed(ValueIs(value))?
-                .ok_or_else(differs)?;
+    fn visit_seq<A: SeqAccess<'de>>(self, mut found: A) -> Result<(), A::Error> {
+        match self {
+            Self::RecordOf(data) => {
+                found.next_element::<IgnoredAny>()?;
+                let data = found.next_element_seed(Self::Data(data))?;
+                data.ok_or_else(differs)?;
+                found.next_element::<IgnoredAny>()?;
+                Ok(())
+            }
+            Self::Value(Value::Array(values)) => {
+                for value in values {
+                    let element = found.next_element_seed(Self::Value(value))?;
+                    element.ok_or_else(differs)?;
+                }
+                same(found.next_element::<IgnoredAny>()?.is_none())
+            }
+            Self::Data(_) | Self::Value(_) => Err(differs()),
         }
-        Self::or_differs(values.next_element::<IgnoredAny>()?.is_none())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        match self.0 {
-            Value::Object(object) => Entries::Object(object).compare(map),
+    fn visit_map<A: MapAccess<'de>>(self, mut found: A) -> Result<(), A::Error> {
+        match self {
+            Self::RecordOf(data) => {
+                let mut is_seen = false;
+                while let Some(name) = found.next_key::<&str>()? {
+                    if name == "data" {
+                        found.next_value_seed(Self::Data(data))?;
+                        is_seen = true;
+                    } else {
+                        found.next_value::<IgnoredAny>()?;
+                    }
+                }
+                same(is_seen)
+            }
+            Self::Data(data) => entries(found, data.len(), |key| data.get(key)),
+            Self::Value(Value::Object(object)) => {
+                entries(found, object.len(), |key| object.get(key))
+            }
             // A number of any precision is a map of its own kind.
-            other => {
-                let value = Value::deserialize(MapAccessDeserializer::new(map))?;
-                Self::or_differs(*other == value)
+            Self::Value(value) => {
+                same(*value == Value::deserialize(MapAccessDeserializer::new(found))?)
             }
         }
     }

@@ -22,6 +22,7 @@ mod original;
 #[cfg(feature = "redis")]
 mod redis;
 pub(crate) mod release;
+mod request_session;
 mod request_store;
 mod serialized;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -33,8 +34,9 @@ pub use redis::RedisStore;
 #[doc(hidden)]
 pub use release::StoreError;
 pub use release::{SessionId, StoreOf};
+pub(crate) use request_session::{Clock, Common, RequestSession, TouchResult};
+pub(crate) use request_store::ReleasedStore;
 pub use request_store::RequestStore;
-pub(crate) use request_store::{Clock, RequestSession, Shared, TouchResult};
 pub use serialized::Serialized;
 #[cfg(feature = "mysql")]
 pub use sql::MySqlStore;

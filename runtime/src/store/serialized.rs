@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::{
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, StoreOf, session_store},
-    touch::{IntoTouch, Touch, Touched, sealed},
+    touch::{Touch, Touched},
 };
 use crate::session::{V0_14, for_each_release};
 
@@ -162,11 +162,11 @@ macro_rules! serialized {
         }
 
         #[cfg(feature = "memory-store")]
-        impl sealed::IntoTouch for $tower_sessions::MemoryStore {}
+        impl super::touch::sealed::IntoTouch for $tower_sessions::MemoryStore {}
 
         #[cfg(feature = "memory-store")]
         #[cfg_attr(docsrs, doc(cfg(feature = "memory-store")))]
-        impl IntoTouch for $tower_sessions::MemoryStore {
+        impl super::touch::IntoTouch for $tower_sessions::MemoryStore {
             type Store = Serialized<Self, crate::session::$release>;
 
             fn into_touch(self) -> Self::Store {
