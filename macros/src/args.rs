@@ -28,7 +28,7 @@ pub(crate) const WORDS: [&str; 10] = [
     "crate",
 ];
 
-/// The words as the user wrote them. `None` means unsaid: a named policy, the layer or the default decides.
+/// The words as the user wrote them. `None`: the word is not there, so a named policy, the layer or the default decides.
 #[derive(Default)]
 pub(crate) struct Args {
     pub(crate) interval: Option<Interval>,

@@ -187,7 +187,7 @@ fn interval<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::
         match Duration::try_from(interval) {
             Ok(interval) if interval.whole_milliseconds() > 0 => Ok(interval),
             Ok(_) => Err("an interval must be at least a millisecond".into()),
-            Err(_) => Err("an interval as long as this can't be told".into()),
+            Err(_) => Err("the interval is too long".into()),
         }
     }
     value.deserialize_any(Field {

@@ -80,7 +80,7 @@ impl Decision {
     pub(crate) async fn finish<B>(mut self, response: http::Response<B>) -> http::Response<B> {
         let (mut head, body) = response.into_parts();
         if let Some(stamp) = self.stamp.take() {
-            self.info = stamp.commit(&mut head).await;
+            self.info = stamp.write(&mut head).await;
         }
         self.tell(http::Response::from_parts(head, body))
     }
@@ -323,10 +323,10 @@ impl GroupRefresh {
     }
 }
 
-/// Tells once what tower-sessions' layer alone can't promise.
+/// Reports once what tower-sessions' layer alone can't promise.
 fn advise_lifetime_layer() {
-    static TOLD: Once = Once::new();
-    TOLD.call_once(events::plain_layer);
+    static REPORTED: Once = Once::new();
+    REPORTED.call_once(events::plain_layer);
 }
 
 /// Warns once per route that a session may end before its refresh is due.

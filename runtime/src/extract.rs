@@ -342,7 +342,7 @@ mod tests {
         const POLICY: Policy = Policy::new();
     }
 
-    /// Tells when it is dropped.
+    /// Sets its flag when it is dropped.
     struct Held(Arc<AtomicBool>);
 
     impl Drop for Held {

@@ -18,7 +18,7 @@ mod enabled {
     const REQUESTS: &str = "session_refresh_requests_total";
     const TOUCHES: &str = "session_refresh_touch_duration_seconds";
 
-    /// Tells a recorder once what is what. Called with the first number, since it may be installed late.
+    /// Registers the metrics' descriptions on first use, because the recorder may be installed after start-up.
     fn describe() {
         static DESCRIBED: Once = Once::new();
         DESCRIBED.call_once(|| {

@@ -1,4 +1,4 @@
-//! What a handler, and whoever sees the response, is told about the refresh.
+//! What became of a session on a request: for the handler, and for whoever sees the response.
 
 use std::fmt;
 

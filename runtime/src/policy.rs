@@ -13,8 +13,8 @@ pub(crate) const DEFAULT_KEY: &str = "session_refresh.refreshed_at";
 
 /// When a route's traffic refreshes a session, as a constant.
 ///
-/// The attribute's words are its methods. What is left unsaid is up to the [`RefreshLayer`](crate::RefreshLayer)'s
-/// defaults, then to this crate's.
+/// The attribute's words are its methods. A field that is not set is taken from the
+/// [`RefreshLayer`](crate::RefreshLayer)'s defaults, then from this crate's.
 ///
 /// ```
 /// use session_refresh::{Policy, session_refresh};
@@ -39,7 +39,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy that leaves everything unsaid: every 24 hours, for everybody who is logged in.
+    /// A policy that sets nothing, which comes to every 24 hours, for everybody who is logged in.
     pub const fn new() -> Self {
         Self {
             interval: None,
@@ -113,7 +113,7 @@ impl Policy {
         self
     }
 
-    /// Each field of `self`, or where it is unsaid that of `defaults`.
+    /// Each field of `self`, or where it is not set that of `defaults`.
     pub(crate) fn or(self, defaults: Self) -> Self {
         Self {
             interval: self.interval.or(defaults.interval),

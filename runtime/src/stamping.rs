@@ -75,7 +75,7 @@ impl StampRefresh {
     }
 
     /// Writes the stamp, unless the response or the session forbids it.
-    pub(crate) async fn commit(self, response: &mut response::Parts) -> RefreshInfo {
+    pub(crate) async fn write(self, response: &mut response::Parts) -> RefreshInfo {
         let modified = self.session.is_modified();
         let shared = cache_headers::may_be_shared(&response.headers, SystemTime::now());
         let skipped = |reason| self.unrefreshed.with(Outcome::Skipped(reason));
@@ -141,7 +141,7 @@ impl StampRefresh {
     }
 }
 
-/// What a session's data tells of its last refresh.
+/// What a session's data says about its last refresh.
 #[derive(Clone, Copy)]
 struct LastRefresh {
     now: Millis,

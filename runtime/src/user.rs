@@ -116,7 +116,7 @@ impl Identity {
     }
 }
 
-/// What an attribute's `user = Type` may be: a [`SessionUser`], or [`FromLayer`] when the route leaves it unsaid.
+/// What an attribute's `user = Type` may be: a [`SessionUser`], or [`FromLayer`] where the route does not name one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say who the user is",
     label = "not a `SessionUser`",

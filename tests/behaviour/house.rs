@@ -31,8 +31,7 @@ fn drawn() -> Vec<(String, BTreeSet<String>)> {
 /// A file's room: its name, `store/..` for those of the stores.
 fn room(path: &Path) -> String {
     let path = path.with_extension("");
-    let path = path.to_str().expect("a name of ASCII").replace("/mod", "");
-    path
+    path.to_str().expect("a name of ASCII").replace("/mod", "")
 }
 
 fn sources(folder: &Path, below: &Path, found: &mut Vec<PathBuf>) {
@@ -48,14 +47,13 @@ fn sources(folder: &Path, below: &Path, found: &mut Vec<PathBuf>) {
 
 /// The paths that a source names with `crate::` or `super::`, in code that is no test.
 fn named(source: &str, room: &str, rooms: &BTreeSet<String>) -> BTreeSet<String> {
-    let code: String = source
-        .split("#[cfg(test)]\nmod tests")
-        .next()
+    let code = source.split("#[cfg(test)]\nmod tests").next();
+    let lines: Vec<_> = code
         .unwrap_or_default()
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
-        .map(|line| format!("{line}\n"))
         .collect();
+    let code = lines.join("\n");
     let mut found = BTreeSet::new();
     for (begin, prefix) in [("crate::", ""), ("super::", parent(room))] {
         for (at, _) in code.match_indices(begin) {

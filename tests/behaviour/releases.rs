@@ -61,7 +61,7 @@ fn newer_app(is_owned: bool, clock: &TestClock) -> Router {
     let routes = newer_routes(clock);
     let store = newer::MemoryStore::default();
     if is_owned {
-        let sessions = LifetimeLayer::new(store, |store| newer_sessions(store));
+        let sessions = LifetimeLayer::new(store, newer_sessions);
         routes.layer(sessions.with_clock(clock.as_fn()))
     } else {
         routes.layer(newer_sessions(store))

@@ -119,7 +119,7 @@ fn hash_array(values: &[Value], hasher: &mut FoldHasher<'_>) {
 fn hash_object(object: &Map<String, Value>, hasher: &mut FoldHasher<'_>) {
     hash_tag(Tag::Object, object.len() as u64, hasher);
     for (key, value) in object {
-        hasher.write(key.as_bytes()); // The hasher tells lengths apart.
+        hasher.write(key.as_bytes()); // The hasher adds the length.
         hash_value(value, hasher);
     }
 }
