@@ -17,7 +17,7 @@ use crate::{
     metrics::Route,
     outcome::{Finding, Outcome, RefreshInfo, SkipReason},
     policy::{DEFAULT_INTERVAL, DEFAULT_KEY, Policy},
-    request::{self, FoundSession, Handle, Inherited},
+    request::{self, FoundSession, Inherited},
     session::Session,
     stamping::{self, StampRefresh},
     touching::{self, TouchRefresh},
@@ -131,8 +131,7 @@ async fn examine(
     let interval = rules.interval.unwrap_or(DEFAULT_INTERVAL);
     let found = match session {
         FoundSession::Owned(handle) => {
-            let Handle { session, .. } = &handle;
-            warn_of_interval(parts, interval, session);
+            warn_of_interval(parts, interval, &handle.session);
             let found = touching::examine(handle, interval).await;
             found.map(|found| found.map(DueRefresh::Touch))
         }

@@ -292,8 +292,7 @@ where
             let answer = answer?;
             let is_live = (this.visit.as_ref()).and_then(|visit| visit.last_look(&answer));
             let Some(is_live) = is_live else {
-                let visit = this.visit.take();
-                return Poll::Ready(Ok(Visit::leave(visit, answer, true)));
+                return Poll::Ready(Ok(Visit::end(this.visit, answer, true)));
             };
             *this.last_look = Some(LastLook { is_live, answer });
         }
@@ -302,7 +301,7 @@ where
         };
         let is_live = ready!(looking.is_live.as_mut().poll(cx));
         let LastLook { answer, .. } = this.last_look.take().expect("it was there just now");
-        Poll::Ready(Ok(Visit::leave(this.visit.take(), answer, is_live)))
+        Poll::Ready(Ok(Visit::end(this.visit, answer, is_live)))
     }
 }
 
@@ -328,8 +327,9 @@ impl Visit {
         answer: &Response<A>,
     ) -> Option<Pin<Box<dyn Future<Output = bool> + Send>>> {
         let Handle { session, request } = &self.handle;
-        let may_have_ended = self.has_waited || request.any_has_ended(session);
-        let is_asked = may_have_ended && !session.is_modified() && self.sends_cookie(answer);
+        let is_asked = self.sends_cookie(answer)
+            && !session.is_modified()
+            && (self.has_waited || request.any_has_ended(session));
         is_asked.then(|| {
             let (session, request) = (session.clone(), Arc::clone(request));
             Box::pin(async move { request.is_live(&session).await }) as _
@@ -346,16 +346,10 @@ impl Visit {
     }
 
     /// Has tower-sessions send the cookie of a session that was refreshed and is still there.
-    fn leave<A>(visit: Option<Self>, mut response: Response<A>, is_live: bool) -> Response<A> {
-        if let Some(mut visit) = visit {
-            let stray = visit.stray.take();
+    fn end<A>(visit: &mut Option<Self>, mut response: Response<A>, is_live: bool) -> Response<A> {
+        if let Some(mut visit) = visit.take() {
+            visit.spare_cookies(&response);
             let Handle { session, request } = &visit.handle;
-            if let Some(cookies) = stray
-                && session.id().is_none()
-                && !session.is_modified()
-            {
-                request.spare(SparedCookies::new(cookies, response.headers()));
-            }
             request.settle(session);
             if is_live && visit.sends_cookie(&response) {
                 cache_headers::keep_private(response.headers_mut());
@@ -365,6 +359,17 @@ impl Visit {
             }
         }
         response
+    }
+
+    /// Keeps tower-sessions from removing a cookie that the page has not used.
+    fn spare_cookies<A>(&mut self, response: &Response<A>) {
+        let Handle { session, request } = &self.handle;
+        if let Some(cookies) = self.stray.take()
+            && session.id().is_none()
+            && !session.is_modified()
+        {
+            request.spare(SparedCookies::new(cookies, response.headers()));
+        }
     }
 }
 

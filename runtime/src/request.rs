@@ -34,14 +34,14 @@ impl Handle {
     }
 
     /// The handle of this session. A plain layer further in has a session of its own, which a handle knows nothing of.
-    fn of(session: &Session, extensions: &Extensions) -> Option<Self> {
+    fn of<'a>(session: &Session, extensions: &'a Extensions) -> Option<&'a Self> {
         macro_rules! of {
             ($release:ident, $tower_sessions:ident) => {
                 if let Some(HandleOf(handle, _)) =
                     extensions.get::<HandleOf<crate::session::$release>>()
                     && handle.session.is(session)
                 {
-                    return Some(handle.clone());
+                    return Some(handle);
                 }
             };
         }
@@ -51,15 +51,15 @@ impl Handle {
 }
 
 /// The session that counts here: the innermost one.
-pub(crate) enum FoundSession {
+pub(crate) enum FoundSession<'a> {
     /// A `LifetimeLayer` owns it.
-    Owned(Handle),
+    Owned(&'a Handle),
     /// tower-sessions' layer stands alone.
     Plain(Session),
 }
 
-impl FoundSession {
-    pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
+impl<'a> FoundSession<'a> {
+    pub(crate) fn of(extensions: &'a Extensions) -> Option<Self> {
         let session = Session::find(extensions)?;
         Some(match Handle::of(&session, extensions) {
             Some(handle) => Self::Owned(handle),
@@ -68,8 +68,10 @@ impl FoundSession {
     }
 
     pub(crate) fn has_id(&self) -> bool {
-        let (Self::Owned(Handle { session, .. }) | Self::Plain(session)) = self;
-        session.id().is_some()
+        match self {
+            Self::Owned(handle) => handle.session.id().is_some(),
+            Self::Plain(session) => session.id().is_some(),
+        }
     }
 }
 

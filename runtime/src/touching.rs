@@ -25,10 +25,10 @@ pub(crate) struct TouchRefresh {
 
 /// Whether a refresh of the handle's session is due.
 pub(crate) async fn examine(
-    handle: Handle,
+    handle: &Handle,
     interval: Duration,
 ) -> Result<Finding<TouchRefresh>, SessionError> {
-    let Handle { session, request } = &handle;
+    let Handle { session, request } = handle;
     let Some(expiry) = request.expiry(session).await? else {
         let skipped = Outcome::Skipped(SkipReason::NoSession);
         return Ok(Finding::Settled(RefreshInfo::without_session(skipped)));
@@ -52,7 +52,7 @@ pub(crate) async fn examine(
         return Ok(Finding::Settled(unrefreshed));
     }
     Ok(Finding::Due(TouchRefresh {
-        handle,
+        handle: handle.clone(),
         arrived,
         expiry,
         extension,

@@ -50,19 +50,24 @@ fn same<E: Error>(is_same: bool) -> Result<(), E> {
     if is_same { Ok(()) } else { Err(differs()) }
 }
 
-/// Whether a map has as many entries as expected, and each is the one that `get` has.
+/// Whether a map has as many entries as expected, and each is the one that `get` has. An object's are most often in the
+/// order that `expected` has.
 fn entries<'a, 'de, A: MapAccess<'de>>(
     mut map: A,
-    expected: usize,
+    mut expected: impl ExactSizeIterator<Item = (&'a String, &'a Value)>,
     get: impl Fn(&str) -> Option<&'a Value>,
 ) -> Result<(), A::Error> {
+    let length = expected.len();
     let mut count = 0;
     while let Some(key) = map.next_key::<&str>()? {
-        let value = get(key).ok_or_else(differs)?;
+        let value = match expected.next() {
+            Some((next, value)) if next == key => value,
+            _ => get(key).ok_or_else(differs)?,
+        };
         map.next_value_seed(Is::Value(value))?;
         count += 1;
     }
-    same(count == expected)
+    same(count == length)
 }
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {
@@ -140,9 +145,9 @@ impl<'de> Visitor<'de> for Is<'_> {
                 }
                 same(is_seen)
             }
-            Self::Data(data) => entries(found, data.len(), |key| data.get(key)),
+            Self::Data(data) => entries(found, data.iter(), |key| data.get(key)),
             Self::Value(Value::Object(object)) => {
-                entries(found, object.len(), |key| object.get(key))
+                entries(found, object.iter(), |key| object.get(key))
             }
             // A number of any precision is a map of its own kind.
             Self::Value(value) => {

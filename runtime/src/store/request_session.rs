@@ -174,10 +174,8 @@ impl State {
     }
 
     fn refreshed(&self, session: &Session) -> Option<&Refreshed> {
-        let id = session.id()?;
-        self.refreshed
-            .as_ref()
-            .filter(|refreshed| refreshed.id.0 == id)
+        let refreshed = self.refreshed.as_ref()?;
+        (session.id() == Some(refreshed.id.0)).then_some(refreshed)
     }
 }
 
