@@ -295,7 +295,10 @@ impl GroupRefresh {
         let mut state = self.0.lock().await;
         *state = match std::mem::replace(&mut *state, GroupState::GaveWay) {
             GroupState::Due(candidate) => {
+                // A user's extractor that takes a `RefreshInfo` would wait for itself.
+                let group = parts.extensions.remove::<Self>();
                 let mut decision = candidate.refresh::<FromLayer, ()>(parts, &()).await;
+                group.map(|group| parts.extensions.insert(group));
                 decision.route = Route::of(&parts.extensions);
                 GroupState::Decided(decision)
             }

@@ -101,7 +101,8 @@ impl<S: Touch, R, F> LifetimeLayer<S, R, F> {
 }
 
 impl<S, R, F> LifetimeLayer<S, R, F> {
-    /// How long a refresh may keep a request waiting for the store. Default: 2 seconds.
+    /// How long a refresh may keep a request waiting for the store, to load a session ahead and to touch it. Default: 2
+    /// seconds each.
     ///
     /// A touch that fails or takes longer is logged, the page is served without it, and the next request tries again.
     /// After three failures in a row, one request in a second tries, then one in two, in four and so on up to a minute,
@@ -140,7 +141,7 @@ impl<S, R, F, I> Layer<I> for LifetimeLayer<S, R, F> {
     }
 }
 
-/// The service that [`LifetimeLayer`] makes.
+/// The service that [`LifetimeLayer`] makes. It is always ready: what is inside gets ready when a request is there.
 pub struct LifetimeService<S, R, F, I> {
     layer: LifetimeLayer<S, R, F>,
     inner: I,
@@ -199,11 +200,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.inner.poll(cx))?;
-        if let Some(cookies) = this.request.spared_cookies() {
+        let mut answer = ready!(this.inner.poll(cx));
+        let spared = this.request.finish();
+        if let (Some(cookies), Ok(response)) = (spared, &mut answer) {
             cookies.restore(response.headers_mut());
         }
-        Poll::Ready(Ok(response))
+        Poll::Ready(answer)
     }
 }
 
@@ -317,7 +319,7 @@ struct Visit {
 impl Visit {
     fn handler_waits(&mut self) {
         let Handle { session, request } = &self.handle;
-        self.has_waited |= request.is_refreshed(session);
+        self.has_waited = self.has_waited || request.is_refreshed(session);
     }
 
     /// What has to be known before the cookie is sent again: after a logout and a login in another tab, the cookie of the

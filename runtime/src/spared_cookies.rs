@@ -2,7 +2,8 @@
 //!
 //! A cookie with the session's name may be another application's on the same host, or that of a session which another tab
 //! has replaced. The layer removes it where it names no session: where it is no id at all, or where axum-login has looked
-//! the session up in vain. The layer keeps the cookie's name to itself, so what it has removed is found by comparison.
+//! the session up in vain. The layer keeps the cookie's name to itself, so what it has removed is found by comparison: a
+//! middleware between it and our inner side that removes a cookie on such a request is taken for it.
 
 use http::{HeaderMap, header};
 use tower_cookies::Cookies;
@@ -27,6 +28,9 @@ impl SparedCookies {
 
     /// Takes from the response what the layer has added to remove one of them.
     pub(crate) fn restore(self, headers: &mut HeaderMap) {
+        if headers.get_all(header::SET_COOKIE).iter().count() == self.own {
+            return;
+        }
         let removed = |name: &String| self.cookies.get(name).is_none();
         let removals: Vec<_> = (self.names.iter().filter(|name| removed(name)))
             .map(|name| format!("{name}=;"))

@@ -69,9 +69,17 @@ async fn a_slow_upload_does_not_outlive_its_session<K: Sessions>(sessions: K) {
         });
         site.gate.arrived().await;
         // A group waits a moment for somebody further in who decides.
-        while site.counts().touches == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        let refreshed = async {
+            while site.counts().touches == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        let in_time = std::time::Duration::from_secs(20);
+        let refreshed = tokio::time::timeout(in_time, refreshed).await;
+        assert!(
+            refreshed.is_ok(),
+            "{path} is refreshed while its handler runs"
+        );
         site.clock.advance(1_200.milliseconds());
         site.gate.open();
         let answer = upload.await.unwrap();
@@ -149,6 +157,7 @@ async fn rotate(session: Session) {
 async fn pages<K: Sessions>(sessions: K) -> Site<K> {
     let group = Router::new()
         .route("/group", get(async || ()))
+        .route("/group/annotated", get(page))
         .layer(RefreshLayer::new().policy(Policy::new()));
     let routes = Router::new()
         .route("/", get(page))
@@ -179,7 +188,7 @@ async fn a_page_that_uses_no_session_leaves_every_cookie_alone<K: Sessions>(sess
         "s%3Aanother-applications.signed",
     ] {
         let cookie = format!("id={id}");
-        for path in ["/", "/group", "/unannotated"] {
+        for path in ["/", "/group", "/group/annotated", "/unannotated"] {
             let _ = site.counts();
             let answer = site.visitor().get_with(path, "cookie", &cookie).await;
             assert_eq!(answer.status, StatusCode::OK);

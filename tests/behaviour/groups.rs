@@ -5,12 +5,13 @@ use std::convert::Infallible;
 use axum::{
     Json, Router,
     body::Body,
-    extract::FromRequestParts as _,
+    extract::FromRequestParts,
     routing::{any_service, get, post},
 };
 use http::{Request, Response};
 use session_refresh::{
-    LifetimeLayer, Outcome, Policy, RefreshInfo, RefreshLayer, SkipReason, session_refresh,
+    LifetimeLayer, Outcome, Policy, RefreshInfo, RefreshLayer, SessionUser, SkipReason,
+    session_refresh,
 };
 use session_refresh_tests::{Client, CurrentUser, Events, Server, TestClock, login_routes};
 use time::Duration;
@@ -122,6 +123,27 @@ async fn of_policies_around_a_route_the_innermost_alone_decides() {
         (answer.text.as_str(), answer.outcome()),
         ("refreshed", "refreshed")
     );
+}
+
+/// The user is asked for to answer with the outcome, so the outcome can't be had to find the user.
+#[tokio::test]
+async fn a_user_who_asks_for_the_outcome_of_a_group_is_not_found_and_waits_for_nothing() {
+    struct Circular;
+    impl SessionUser for Circular {}
+    impl<S: Send + Sync> FromRequestParts<S> for Circular {
+        type Rejection = axum::response::Response;
+        async fn from_request_parts(
+            parts: &mut http::request::Parts,
+            state: &S,
+        ) -> Result<Self, Self::Rejection> {
+            RefreshInfo::from_request_parts(parts, state).await?;
+            Ok(Self)
+        }
+    }
+    let layer = RefreshLayer::new().user::<Circular>().policy(DAILY);
+    let routes = Router::new().route("/a", get(tell)).layer(layer);
+    let (_server, client) = serve(routes).await;
+    assert_eq!(client.get("/a").await.outcome(), "unavailable");
 }
 
 #[tokio::test]

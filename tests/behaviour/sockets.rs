@@ -10,12 +10,62 @@ use session_refresh_tests::{
 };
 use time::{Duration, ext::NumericalDuration as _};
 use tokio::sync::Semaphore;
-use tower_sessions::Session;
+use tower_sessions::{Expiry, Session};
 
 on_touching_stores![
+    what_a_socket_sets_as_its_sessions_lifetime_holds,
+    a_socket_under_a_public_page_extends_its_session,
     a_socket_that_saves_each_minute_loses_nothing_however_long,
     what_a_socket_changes_and_saves_is_saved,
 ];
+
+/// Stands for a socket that lets its session end within the hour.
+#[session_refresh]
+async fn shortens(session: Session, Extension(gate): Extension<Gate>) {
+    let _: Option<String> = session.get("role").await.unwrap();
+    tokio::spawn(async move {
+        gate.pass().await;
+        session.set_expiry(Some(Expiry::OnInactivity(Duration::HOUR)));
+        session.save().await.unwrap();
+        gate.arrive();
+    });
+}
+
+async fn what_a_socket_sets_as_its_sessions_lifetime_holds<K: Sessions>(sessions: K) {
+    let routes = Router::new().route("/", get(shortens));
+    let site = Setup::new(routes).on(sessions).start().await;
+    let client = site.due().await;
+    client.get("/").await;
+    site.gate.arrived().await;
+    site.gate.open();
+    site.gate.arrived().await;
+    assert!(crate::about(site.left(&client).await, Duration::HOUR));
+}
+
+/// The page is due, and tower-sessions saves nothing at its end: the socket's save is its own.
+async fn a_socket_under_a_public_page_extends_its_session<K: Sessions>(sessions: K) {
+    #[session_refresh]
+    async fn public(
+        session: Session,
+        Extension(gate): Extension<Gate>,
+    ) -> [(&'static str, &'static str); 1] {
+        tokio::spawn(async move {
+            gate.pass().await;
+            session.save().await.unwrap();
+            gate.arrive();
+        });
+        [("cache-control", "public")]
+    }
+    let routes = Router::new().route("/", get(public));
+    let site = Setup::new(routes).on(sessions).start().await;
+    let client = site.due().await;
+    assert_eq!(client.get("/").await.set_cookie(), "");
+    site.gate.arrived().await;
+    site.clock.advance(13.days());
+    site.gate.open();
+    site.gate.arrived().await;
+    assert!(crate::about(site.left(&client).await, 14.days()));
+}
 
 /// What the socket is to do next.
 #[derive(Clone)]

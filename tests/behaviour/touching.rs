@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
-    extract::Path,
+    extract::{Path, Request},
+    middleware::{Next, from_fn},
+    response::Response,
     routing::{get, post},
 };
 use serde_json::{Value, json};
@@ -34,6 +36,8 @@ on_touching_stores![
     a_handler_that_changes_its_session_changes_it,
     a_handler_that_undoes_its_change_writes_nothing,
     a_handler_that_shortens_its_session_shortens_it,
+    a_session_shortened_while_another_request_extends_it_is_shortened,
+    a_lifetime_that_middleware_sets_on_each_request_touches_once,
     with_always_save_every_request_touches,
     a_refresh_never_shortens_a_remembered_session,
     a_session_that_ends_with_the_browser_is_refreshed,
@@ -379,6 +383,51 @@ async fn a_handler_that_shortens_its_session_shortens_it<K: Sessions>(sessions: 
         assert!(about(site.left(&client).await, Duration::HOUR), "{path}");
         assert_eq!(client.get("/role").await.text, "user");
     }
+}
+
+async fn a_session_shortened_while_another_request_extends_it_is_shortened<K: Sessions>(
+    sessions: K,
+) {
+    async fn slow_shorten(session: Session, Extension(gate): Extension<Gate>) {
+        let _: Option<String> = session.get("role").await.unwrap();
+        gate.pass().await;
+        session.set_expiry(Some(Expiry::OnInactivity(2 * Duration::HOUR)));
+    }
+    let routes = Router::new()
+        .route("/slow_shorten", get(slow_shorten))
+        .route("/page", get(page));
+    let site = Setup::new(routes)
+        .expiry(Expiry::OnInactivity(14 * DAY))
+        .on(sessions)
+        .start()
+        .await;
+    let client = site.login("user").await;
+    // One hour is left.
+    site.clock.advance(14 * DAY - Duration::HOUR);
+    site.during(&client, "/slow_shorten", async {
+        assert_eq!(client.get("/page").await.outcome(), "refreshed");
+    })
+    .await;
+    assert!(about(site.left(&client).await, 2 * Duration::HOUR));
+}
+
+async fn a_lifetime_that_middleware_sets_on_each_request_touches_once<K: Sessions>(sessions: K) {
+    async fn remember(session: Session, request: Request, next: Next) -> Response {
+        session.set_expiry(Some(Expiry::OnInactivity(30 * DAY)));
+        next.run(request).await
+    }
+    let routes = Router::new()
+        .route("/page", get(page))
+        .layer(from_fn(remember));
+    let site = Setup::new(routes).on(sessions).start().await;
+    let client = site.due().await;
+    assert_eq!(client.get("/page").await.outcome(), "refreshed");
+    let touched = Counts {
+        touches: 1,
+        ..only_loads(1)
+    };
+    assert_eq!(site.counts(), touched);
+    assert!(about(site.left(&client).await, 30 * DAY));
 }
 
 async fn with_always_save_every_request_touches<K: Sessions>(sessions: K) {

@@ -25,7 +25,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, decode::Error> {
     rmp_serde::from_slice(bytes)
 }
 
-/// Whether an encoded record holds this data, however it is encoded and in whatever order. Nothing is allocated.
+/// Whether an encoded record holds this data, however it is encoded and in whatever order. No value is built.
 pub(super) fn holds(record: &[u8], data: &Data) -> bool {
     let fields = &["id", "data", "expiry_date"];
     Deserializer::from_read_ref(record)
@@ -54,20 +54,33 @@ fn same<E: Error>(is_same: bool) -> Result<(), E> {
 /// order that `expected` has.
 fn entries<'a, 'de, A: MapAccess<'de>>(
     mut map: A,
-    mut expected: impl ExactSizeIterator<Item = (&'a String, &'a Value)>,
+    expected: &(impl ExactSizeIterator<Item = (&'a String, &'a Value)> + Clone),
     get: impl Fn(&str) -> Option<&'a Value>,
 ) -> Result<(), A::Error> {
-    let length = expected.len();
-    let mut count = 0;
+    let address = |value: &Value| std::ptr::from_ref(value).addr();
+    let (mut in_order, mut count) = (expected.clone(), 0);
+    // Which values were found, from where the order differs: none twice.
+    let mut found: Option<Vec<usize>> = None;
     while let Some(key) = map.next_key::<&str>()? {
-        let value = match expected.next() {
-            Some((next, value)) if next == key => value,
-            _ => get(key).ok_or_else(differs)?,
+        let value = match in_order.next() {
+            Some((next, value)) if found.is_none() && next == key => value,
+            _ => {
+                let before = expected.clone().take(count);
+                let found =
+                    found.get_or_insert_with(|| before.map(|(_, value)| address(value)).collect());
+                let value = get(key).ok_or_else(differs)?;
+                found.push(address(value));
+                value
+            }
         };
         map.next_value_seed(Is::Value(value))?;
         count += 1;
     }
-    same(count == length)
+    let is_once = found.is_none_or(|mut found| {
+        found.sort_unstable();
+        found.windows(2).all(|pair| pair[0] != pair[1])
+    });
+    same(count == expected.len() && is_once)
 }
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {
@@ -145,9 +158,9 @@ impl<'de> Visitor<'de> for Is<'_> {
                 }
                 same(is_seen)
             }
-            Self::Data(data) => entries(found, data.iter(), |key| data.get(key)),
+            Self::Data(data) => entries(found, &data.iter(), |key| data.get(key)),
             Self::Value(Value::Object(object)) => {
-                entries(found, object.iter(), |key| object.get(key))
+                entries(found, &object.iter(), |key| object.get(key))
             }
             // A number of any precision is a map of its own kind.
             Self::Value(value) => {
@@ -357,6 +370,23 @@ mod tests {
             bytes.splice(place..place + 3, longer.iter().copied());
             assert_eq!(decode(&bytes).unwrap().data, data);
             assert!(holds(&bytes, &data));
+        }
+    }
+
+    /// As `serde_json` reads it, the last of two entries with one key counts.
+    #[test]
+    fn an_entry_that_is_there_twice_is_not_another_one() {
+        let entry = |key: u8| [0xa1, key, 1];
+        for (entries, places) in [
+            ([entry(b'a'), entry(b'a')], [b'a', b'b']),
+            ([entry(b'b'), entry(b'b')], [b'a', b'b']),
+        ] {
+            let mut bytes = encoded(&Data::new(), OffsetDateTime::UNIX_EPOCH);
+            let map = bytes.iter().position(|byte| *byte == 0x80).unwrap();
+            bytes.splice(map..=map, [&[0x82][..], entries.as_flattened()].concat());
+            assert_eq!(decode(&bytes).unwrap().data.len(), 1);
+            let data = places.map(|key| (char::from(key).to_string(), json!(1)));
+            assert!(!holds(&bytes, &Data::from(data)));
         }
     }
 

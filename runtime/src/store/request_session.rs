@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::BoxError;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::{
     attempt::{Attempts, TouchFailed},
@@ -134,8 +134,9 @@ enum NextSave {
 pub(super) enum Save {
     /// The store has the data, and the request has extended the session.
     Nothing,
-    /// The store has the data: its expiry is moved.
-    Touch { expiry: Millis },
+    /// The store has the data: its expiry is moved. If the application asks for this very end, a write does it where a touch
+    /// can't.
+    Touch { expiry: Millis, is_asked: bool },
     /// The data has changed, or the application shortens the session, which only a write can.
     Write { expiry: Millis },
 }
@@ -151,21 +152,26 @@ pub(crate) enum TouchResult {
 }
 
 impl State {
-    /// What the session's lifetime was before the handler, and what it is now. `None` before our layer has seen it.
-    fn lifetimes(&mut self) -> Option<(Lifetime, Lifetime)> {
-        let (before, now) = self.lifetimes.as_mut()?;
-        if let Some(session) = &self.session {
-            *now = session.lifetime();
-        }
-        Some((*before, *now))
-    }
-
-    /// The end of a session that is saved now, which tower-sessions has dated by the real time.
-    fn end(&mut self, now: Millis, dated: OffsetDateTime) -> Millis {
-        match self.lifetimes() {
-            Some((_, lifetime)) => lifetime.end(now),
-            // Saved by a layer between tower-sessions' and ours: its date is all that is known.
-            None => Lifetime::Rolling(dated - OffsetDateTime::now_utc()).end(now),
+    /// The end of a session that is saved now, and whether the application has given it another lifetime on this request.
+    /// tower-sessions has dated it by the real time.
+    fn end(&mut self, now: Millis, dated: OffsetDateTime) -> (Millis, bool) {
+        let by_date = || Lifetime::Rolling(dated - OffsetDateTime::now_utc()).end(now);
+        match (&self.session, self.lifetimes) {
+            (Some(session), Some((before, _))) => {
+                let lifetime = session.lifetime();
+                (lifetime.end(now), lifetime != before)
+            }
+            // The handler has answered. A socket, or a layer between tower-sessions' and ours, may have set another since.
+            (None, Some((before, lifetime))) => {
+                let as_it_was = OffsetDateTime::from(lifetime.end(Millis::now()));
+                if (dated - as_it_was).abs() < Duration::SECOND {
+                    (lifetime.end(now), lifetime != before)
+                } else {
+                    (by_date(), true)
+                }
+            }
+            // Saved by such a layer before the handler: its date is all that is known.
+            (_, None) => (by_date(), false),
         }
     }
 
@@ -239,21 +245,19 @@ impl RequestSession {
         let mut state = self.state();
         let reason = std::mem::take(&mut state.next_save);
         let is_ghost = reason == NextSave::CookieOnly && record.data.is_empty();
-        (!is_ghost).then(|| state.end(self.common.now(), record.expiry_date))
+        (!is_ghost).then(|| state.end(self.common.now(), record.expiry_date).0)
     }
 
     pub(super) fn save(&self, record: RecordRef<'_>) -> Save {
         let mut state = self.state();
-        let expiry = state.end(self.common.now(), record.expiry_date);
-        let lifetimes = state.lifetimes();
-        let has_new_lifetime = lifetimes.is_some_and(|(before, now)| before != now);
+        let (expiry, is_asked) = state.end(self.common.now(), record.expiry_date);
         let reason = std::mem::take(&mut state.next_save);
         match state.known(record.id) {
             Some(known) if self.common.has_ended(known.expiry) => Save::Nothing,
             Some(known) if known.original.is(record.data) => match reason {
-                _ if has_new_lifetime && expiry < known.expiry => Save::Write { expiry },
-                NextSave::Extended | NextSave::CookieOnly if !has_new_lifetime => Save::Nothing,
-                _ => Save::Touch { expiry },
+                _ if is_asked && expiry < known.expiry => Save::Write { expiry },
+                NextSave::Extended | NextSave::CookieOnly if !is_asked => Save::Nothing,
+                _ => Save::Touch { expiry, is_asked },
             },
             _ => Save::Write { expiry },
         }
@@ -290,9 +294,15 @@ impl RequestSession {
         let Some(id) = session.id().map(SessionId) else {
             return Ok(None);
         };
-        if let Some(known) = self.state().known(id) {
-            let expiry = known.expiry;
-            return Ok((!self.common.has_ended(expiry)).then_some(expiry));
+        {
+            let mut state = self.state();
+            if let Some(known) = state.known(id) {
+                let expiry = known.expiry;
+                return Ok((!self.common.has_ended(expiry)).then_some(expiry));
+            }
+            if state.ahead == Some((id, None)) {
+                return Ok(None);
+            }
         }
         let loaded = self.common.attempts.in_time(self.store.load(id)).await;
         let loaded = loaded
@@ -322,7 +332,11 @@ impl RequestSession {
         let ended = self.common.ended.load(Ordering::Relaxed);
         match self.touch_record(id, due_before, expiry).await {
             Ok(Touched::Done) => {
-                self.state().refreshed = Some(Refreshed { id, ended });
+                let lifetime = session.lifetime();
+                let mut state = self.state();
+                state.refreshed = Some(Refreshed { id, ended });
+                // What was set before the refresh is in force now.
+                state.lifetimes = state.lifetimes.map(|_| (lifetime, lifetime));
                 TouchResult::Done
             }
             Ok(Touched::NotDue) => TouchResult::NotDue,
@@ -342,8 +356,10 @@ impl RequestSession {
     /// The handler has answered, or was dropped: the session is let go, since it holds this.
     pub(crate) fn leave(&self) {
         let mut state = self.state();
-        state.lifetimes();
-        state.session = None;
+        let session = state.session.take();
+        if let (Some(session), Some((_, now))) = (session, &mut state.lifetimes) {
+            *now = session.lifetime();
+        }
     }
 
     /// Whether this request has refreshed the session.
@@ -386,7 +402,10 @@ impl RequestSession {
         self.state().spared_cookies = Some(cookies);
     }
 
-    pub(crate) fn spared_cookies(&self) -> Option<SparedCookies> {
-        self.state().spared_cookies.take()
+    /// The layer has done with the request. Whoever saves later asks for himself.
+    pub(crate) fn finish(&self) -> Option<SparedCookies> {
+        let mut state = self.state();
+        state.next_save = NextSave::Asked;
+        state.spared_cookies.take()
     }
 }

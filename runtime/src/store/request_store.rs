@@ -88,6 +88,19 @@ impl<S: Touch + StoreOf<R>, R: 'static> AnyStore for ReleasedStore<S, R> {
     }
 }
 
+impl<S: Touch + StoreOf<R>, R: 'static> RequestStore<S, R> {
+    async fn write(&self, record: RecordRef<'_>, expiry: Millis) -> Result<(), StoreError> {
+        let (id, original) = (record.id, Original::of(record.data));
+        let record = Record {
+            expiry_date: expiry.into(),
+            ..record.to_owned()
+        };
+        self.store.store.save(record).await?;
+        self.request.learn(id, expiry, original);
+        Ok(())
+    }
+}
+
 impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
     async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
         let Some(expiry) = self.request.create(record) else {
@@ -103,19 +116,14 @@ impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
         let id = record.id;
         match self.request.save(record) {
             Save::Nothing => {}
-            Save::Touch { expiry } => {
-                // A failure is reported; a page that has changed no data does not fail for it.
-                let _reported = self.request.touch_record(id, expiry, expiry).await;
+            Save::Touch { expiry, is_asked } => {
+                // A failure is reported; a page that has changed nothing does not fail for it.
+                let touched = self.request.touch_record(id, expiry, expiry).await;
+                if is_asked && !matches!(touched, Ok(Touched::Done | Touched::Gone)) {
+                    self.write(record, expiry).await?;
+                }
             }
-            Save::Write { expiry } => {
-                let original = Original::of(record.data);
-                let record = Record {
-                    expiry_date: expiry.into(),
-                    ..record.to_owned()
-                };
-                self.store.store.save(record).await?;
-                self.request.learn(id, expiry, original);
-            }
+            Save::Write { expiry } => self.write(record, expiry).await?,
         }
         Ok(())
     }
