@@ -85,7 +85,7 @@ impl Touched {
 }
 
 /// What [`LifetimeLayer::new`](crate::LifetimeLayer::new) takes: a store that can touch, or tower-sessions' `MemoryStore`,
-/// which [`Serialized`] makes able to.
+/// which [`Serialized`](super::Serialized) makes able to.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't move a session's expiry without rewriting the session",
     label = "not a store that can touch",
