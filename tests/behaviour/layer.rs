@@ -7,7 +7,7 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use session_refresh::{
-    Policy, RefreshConfig, RefreshInfo, RefreshLayer, SessionUser, session_refresh,
+    LifetimeLayer, Policy, RefreshConfig, RefreshInfo, RefreshLayer, SessionUser, session_refresh,
 };
 use session_refresh_tests::{CurrentUser, Server, Setup, TestClock, login_routes};
 use time::{Duration, ext::NumericalDuration as _};
@@ -314,6 +314,35 @@ async fn of_two_layers_the_inner_one_is_heard_first_and_the_outer_one_on_the_res
         first_outcome(&server, "user", "/nobody").await,
         "unauthenticated"
     );
+}
+
+#[tokio::test]
+async fn the_layer_may_be_inside_or_outside_of_a_lifetime_layer() {
+    for is_outside in [true, false] {
+        let clock = TestClock::default();
+        let refresh = RefreshLayer::new()
+            .user::<CurrentUser>()
+            .defaults(Policy::every(2.hours()).skip_superuser(true));
+        let sessions = LifetimeLayer::new(MemoryStore::default(), |store| {
+            SessionManagerLayer::new(store).with_secure(false)
+        })
+        .with_clock(clock.as_fn());
+        let routes = Router::new().route("/", get(page)).merge(login_routes());
+        let app = if is_outside {
+            routes.layer(sessions).layer(refresh)
+        } else {
+            routes.layer(refresh).layer(sessions)
+        };
+        let server = Server::start(app).await;
+        for (role, outcome) in [("user", "refreshed"), ("superuser", "superuser")] {
+            let client = server.client();
+            client.post(&format!("/login/{role}")).await;
+            clock.advance(119.minutes());
+            assert_eq!(client.get("/").await.outcome(), "not_due");
+            clock.advance(1.minutes());
+            assert_eq!(client.get("/").await.outcome(), outcome);
+        }
+    }
 }
 
 #[tokio::test]
