@@ -32,6 +32,7 @@ use crate::{
 /// a layer with a [`policy`](Self::policy) belongs inside of [`LifetimeLayer`](crate::LifetimeLayer):
 ///
 /// ```
+/// # #[cfg(feature = "memory-store")] {
 /// # use axum::{Router, routing::get};
 /// # use session_refresh::{LifetimeLayer, Policy, RefreshLayer, SessionUser};
 /// # use time::Duration;
@@ -46,7 +47,7 @@ use crate::{
 ///     .route("/", get(async || "hello"))
 ///     .layer(RefreshLayer::new().user::<CurrentUser>().defaults(Policy::every(Duration::hours(12))))
 ///     .layer(LifetimeLayer::new(MemoryStore::default(), |store| SessionManagerLayer::new(store)));
-/// # let _: Router = app;
+/// # let _: Router = app; }
 /// ```
 ///
 /// Of two layers around one route, the inner one takes precedence, and the outer one sets what that leaves out.

@@ -50,7 +50,7 @@ use crate::{
 /// the layer, it clones:
 ///
 /// ```
-/// # #[cfg(feature = "axum-login")] {
+/// # #[cfg(all(feature = "axum-login", feature = "memory-store"))] {
 /// use axum_login::AuthManagerLayerBuilder;
 /// use session_refresh::LifetimeLayer;
 /// use tower_sessions::{MemoryStore, SessionManagerLayer};
