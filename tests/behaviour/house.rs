@@ -47,7 +47,7 @@ fn sources(folder: &Path, below: &Path, found: &mut Vec<PathBuf>) {
 
 /// The paths that a source names with `crate::` or `super::`, in code that is no test.
 fn named(source: &str, room: &str, rooms: &BTreeSet<String>) -> BTreeSet<String> {
-    let code = source.split("#[cfg(test)]\nmod tests").next();
+    let code = source.split("\nmod tests {").next();
     let lines: Vec<_> = code
         .unwrap_or_default()
         .lines()

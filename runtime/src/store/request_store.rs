@@ -172,3 +172,43 @@ impl<S: fmt::Debug, R> fmt::Debug for RequestStore<S, R> {
             .finish()
     }
 }
+
+#[cfg(all(test, feature = "tower-sessions-0_14", feature = "memory-store"))]
+mod tests {
+    use time::{Duration, OffsetDateTime};
+    use tower_sessions::{MemoryStore, SessionStore, session};
+
+    use super::*;
+    use crate::{
+        session::{Session, V0_14},
+        store::serialized::Serialized,
+    };
+
+    #[tokio::test]
+    async fn a_session_that_ends_while_its_cookie_is_on_the_way_is_not_created_anew() {
+        let memory = MemoryStore::default();
+        let mut record = session::Record {
+            id: session::Id::default(),
+            data: [("a".to_owned(), 1.into())].into(),
+            expiry_date: OffsetDateTime::now_utc() + Duration::HOUR,
+        };
+        SessionStore::create(&memory, &mut record).await.unwrap();
+        let released = ReleasedStore::<_, V0_14>::new(Serialized::new(memory.clone()));
+        let (store, request) = RequestStore::new(&Arc::new(released), &Arc::default());
+        let theirs = tower_sessions::Session::new(Some(record.id), Arc::new(store), None);
+        let ours = Session::V0_14(theirs.clone());
+        assert!(request.expiry(&ours).await.unwrap().is_some());
+
+        request.send_cookie(&ours);
+        theirs.flush().await.unwrap();
+        theirs.save().await.unwrap();
+        let id = theirs.id().unwrap();
+        assert_eq!(SessionStore::load(&memory, &id).await.unwrap(), None);
+
+        // Whoever asks for one gets one, as without us.
+        theirs.flush().await.unwrap();
+        theirs.save().await.unwrap();
+        let id = theirs.id().unwrap();
+        assert!(SessionStore::load(&memory, &id).await.unwrap().is_some());
+    }
+}
