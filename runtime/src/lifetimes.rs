@@ -292,9 +292,11 @@ where
             };
             this.handler.set(None);
             let answer = answer?;
-            let is_live = (this.visit.as_ref()).and_then(|visit| visit.last_look(&answer));
-            let Some(is_live) = is_live else {
-                return Poll::Ready(Ok(Visit::end(this.visit, answer, true)));
+            let visit = this.visit.as_ref();
+            let sends_cookie = visit.is_some_and(|visit| visit.sends_cookie(&answer));
+            let look = visit.filter(|visit| sends_cookie && visit.may_have_ended());
+            let Some(is_live) = look.map(Visit::is_live) else {
+                return Poll::Ready(Ok(Visit::end(this.visit, answer, sends_cookie)));
             };
             *this.last_look = Some(LastLook { is_live, answer });
         }
@@ -322,20 +324,16 @@ impl Visit {
         self.has_waited = self.has_waited || request.is_refreshed(session);
     }
 
-    /// What has to be known before the cookie is sent again: after a logout and a login in another tab, the cookie of the
-    /// old session would log the user out.
-    fn last_look<A>(
-        &self,
-        answer: &Response<A>,
-    ) -> Option<Pin<Box<dyn Future<Output = bool> + Send>>> {
+    /// Whether the store is to be asked before the cookie is sent again: after a logout and a login in another tab, the
+    /// cookie of the old session would log the user out.
+    fn may_have_ended(&self) -> bool {
         let Handle { session, request } = &self.handle;
-        let is_asked = self.sends_cookie(answer)
-            && !session.is_modified()
-            && (self.has_waited || request.any_has_ended(session));
-        is_asked.then(|| {
-            let (session, request) = (session.clone(), Arc::clone(request));
-            Box::pin(async move { request.is_live(&session).await }) as _
-        })
+        !session.is_modified() && (self.has_waited || request.any_has_ended(session))
+    }
+
+    fn is_live(&self) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        let Handle { session, request } = self.handle.clone();
+        Box::pin(async move { request.is_live(&session).await })
     }
 
     /// Whether the cookie is to be sent again with this response: not with one that a shared cache may keep. With a
@@ -348,12 +346,15 @@ impl Visit {
     }
 
     /// Has tower-sessions send the cookie of a session that was refreshed and is still there.
-    fn end<A>(visit: &mut Option<Self>, mut response: Response<A>, is_live: bool) -> Response<A> {
+    fn end<A>(
+        visit: &mut Option<Self>,
+        mut response: Response<A>,
+        sends_cookie: bool,
+    ) -> Response<A> {
         if let Some(mut visit) = visit.take() {
             visit.spare_cookies(&response);
             let Handle { session, request } = &visit.handle;
-            request.settle(session);
-            if is_live && visit.sends_cookie(&response) {
+            if request.settle(session) && sends_cookie {
                 cache_headers::keep_private(response.headers_mut());
                 if !session.is_modified() {
                     request.send_cookie(session);

@@ -24,6 +24,14 @@ async fn tell(refresh: RefreshInfo) -> String {
     refresh.outcome.to_string()
 }
 
+/// The same as a plain tower service.
+pub(crate) async fn tell_as_service(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let (mut parts, _) = request.into_parts();
+    let refresh = RefreshInfo::from_request_parts(&mut parts, &()).await;
+    let outcome = refresh.unwrap().outcome;
+    Ok(Response::new(Body::from(outcome.to_string())))
+}
+
 /// Serves the routes on a store that touches; answers a user a day after the login, too.
 async fn serve(routes: Router) -> (Server, Client) {
     let clock = TestClock::default();
@@ -180,13 +188,7 @@ async fn a_policy_that_cannot_be_answered_is_refused_at_once() {
 #[tokio::test]
 async fn a_policy_works_on_plain_tower_services() {
     // Routed by axum …
-    let service = service_fn(async |request: Request<Body>| {
-        let (mut parts, _) = request.into_parts();
-        let refresh = RefreshInfo::from_request_parts(&mut parts, &())
-            .await
-            .unwrap();
-        Ok::<_, Infallible>(Response::new(Body::from(refresh.outcome.to_string())))
-    });
+    let service = service_fn(tell_as_service);
     let routes = Router::new().route(
         "/a",
         any_service(RefreshLayer::new().policy(DAILY).layer(service)),

@@ -3,11 +3,10 @@
 use axum::{
     Router,
     body::Body,
-    extract::FromRequestParts as _,
     routing::{any_service, get, post},
 };
 use axum_login::{AuthManagerLayerBuilder, AuthUser, AuthnBackend};
-use http::{Request, Response};
+use http::Request;
 use session_refresh::{
     LifetimeLayer, Policy, RefreshInfo, RefreshLayer, session_refresh,
     store::{Serialized, Touch},
@@ -327,13 +326,7 @@ async fn cookies_may_be_signed_or_private_by_a_key_from_outside_of_the_closure()
 /// The layer around a service that knows nothing of axum, and a group's policy inside of it.
 #[tokio::test]
 async fn any_tower_service_may_be_inside() {
-    let service = service_fn(async |request: Request<Body>| {
-        let (mut parts, _) = request.into_parts();
-        let refresh = RefreshInfo::from_request_parts(&mut parts, &())
-            .await
-            .unwrap();
-        Ok::<_, Infallible>(Response::new(Body::from(refresh.outcome.to_string())))
-    });
+    let service = service_fn(crate::groups::tell_as_service);
     let (store, clock) = (memory(), TestClock::default());
     let sessions =
         LifetimeLayer::new(store.clone(), |store| named(store, "id")).with_clock(clock.as_fn());

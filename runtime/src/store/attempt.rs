@@ -27,7 +27,7 @@ pub(crate) struct Attempts {
     backoff: Arc<Backoff>,
 }
 
-/// The touch failed, and that was reported.
+/// The touch failed, which was reported, or touches are paused since others have.
 #[derive(Debug)]
 pub(crate) struct TouchFailed;
 

@@ -11,15 +11,21 @@ use serde::{
     },
 };
 use serde_json::Value;
-#[cfg(feature = "redis")]
 use time::OffsetDateTime;
 
 #[cfg(feature = "redis")]
 use super::release::RecordRef;
-use super::release::{Data, Record};
+use super::release::{Data, Record, StoreError};
 
-/// Reads a record: an array of its fields, or a map of them by name, as upstream's `Record` is read.
-pub(super) fn decode(bytes: &[u8]) -> Result<Record, decode::Error> {
+/// Reads a record: an array of its fields, or a map of them by name, as upstream's `Record` is read. Its expiry is the one
+/// that stands beside it, if there is one.
+pub(super) fn read(bytes: &[u8], beside: Option<OffsetDateTime>) -> Result<Record, StoreError> {
+    let mut record = decode(bytes).map_err(|error| StoreError::Decode(error.to_string()))?;
+    record.expiry_date = beside.unwrap_or(record.expiry_date);
+    Ok(record)
+}
+
+fn decode(bytes: &[u8]) -> Result<Record, decode::Error> {
     rmp_serde::from_slice(bytes)
 }
 

@@ -199,13 +199,10 @@ impl<C: Client, R: Release> OwnStore<R> for RedisStore<C> {
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
-        let Some((bytes, expiry_date)) = self.get(id).await? else {
-            return Ok(None);
-        };
-        let mut record =
-            encoded::decode(&bytes).map_err(|error| StoreError::Decode(error.to_string()))?;
-        record.expiry_date = expiry_date.unwrap_or(record.expiry_date);
-        Ok(Some(record))
+        let found = self.get(id).await?;
+        found
+            .map(|(bytes, expiry_date)| encoded::read(&bytes, expiry_date))
+            .transpose()
     }
 
     async fn delete(&self, id: SessionId) -> Result<(), StoreError> {

@@ -147,7 +147,7 @@ pub(crate) enum TouchResult {
     Done,
     NotDue,
     Gone,
-    /// The store failed, and that was reported.
+    /// The store failed, which was reported, or touches are paused since it has.
     Failed,
 }
 
@@ -304,11 +304,7 @@ impl RequestSession {
                 return Ok(None);
             }
         }
-        let loaded = self.common.attempts.in_time(self.store.load(id)).await;
-        let loaded = loaded
-            .map_err(SessionError::new)?
-            .map_err(SessionError::new)?;
-        let record = self.learn_load(id, loaded);
+        let record = self.learn_load(id, self.load(id).await?);
         let expiry = record.as_ref().map(|record| record.expiry_date.into());
         self.state().ahead = Some((id, record));
         if expiry.is_some() {
@@ -317,6 +313,14 @@ impl RequestSession {
             self.state().ahead = None;
         }
         Ok(expiry)
+    }
+
+    /// Loads a record, within the limit of a touch.
+    async fn load(&self, id: SessionId) -> Result<Option<LoadedRecord>, SessionError> {
+        let loaded = self.common.attempts.in_time(self.store.load(id)).await;
+        loaded
+            .map_err(SessionError::new)?
+            .map_err(SessionError::new)
     }
 
     /// Moves the session's end if it is still there and due.
@@ -379,16 +383,17 @@ impl RequestSession {
         let Some(id) = session.id().map(SessionId) else {
             return false;
         };
-        let loaded = self.common.attempts.in_time(self.store.load(id)).await;
-        matches!(loaded, Ok(Ok(Some(_))))
+        matches!(self.load(id).await, Ok(Some(_)))
     }
 
-    /// The handler has answered: the layer's save need not extend once more what this request has refreshed.
-    pub(crate) fn settle(&self, session: &Session) {
+    /// The handler has answered: the layer's save need not extend once more what this request has refreshed. Whether it has.
+    pub(crate) fn settle(&self, session: &Session) -> bool {
         let mut state = self.state();
-        if state.refreshed(session).is_some() {
+        let is_refreshed = state.refreshed(session).is_some();
+        if is_refreshed {
             state.next_save = NextSave::Extended;
         }
+        is_refreshed
     }
 
     /// Has tower-sessions send the cookie of a session that nobody has changed.

@@ -59,9 +59,7 @@ impl<S: Touch + StoreOf<R>, R: 'static> ReleasedStore<S, R> {
             EncodedLoad::Absent => None,
             #[cfg(feature = "_encoded")]
             EncodedLoad::Found { bytes, expiry_date } => {
-                let mut record = super::encoded::decode(&bytes)
-                    .map_err(|error| StoreError::Decode(error.to_string()))?;
-                record.expiry_date = expiry_date.unwrap_or(record.expiry_date);
+                let record = super::encoded::read(&bytes, expiry_date)?;
                 let original = Original::Bytes(bytes);
                 Some(LoadedRecord { record, original })
             }

@@ -128,9 +128,7 @@ macro_rules! sql_store {
                 let Some((bytes, expiry_date)) = self.get((*id).into()).await? else {
                     return Ok(None);
                 };
-                let mut record =
-                    encoded::decode(&bytes).map_err(|error| Error::Decode(error.to_string()))?;
-                record.expiry_date = expiry_date;
+                let record = encoded::read(&bytes, Some(expiry_date))?;
                 Ok(Some(record.into()))
             }
 
