@@ -15,11 +15,13 @@ use syn::{
 };
 
 /// Every word, in the order in which the documentation lists them.
-pub(crate) const WORDS: [&str; 10] = [
+pub(crate) const WORDS: [&str; 12] = [
     "interval",
+    "passive",
     "skip_staff",
     "skip_superuser",
     "skip_unauthenticated",
+    "skip_prefetch",
     "skip_paths",
     "skip_if",
     "user",
@@ -32,9 +34,11 @@ pub(crate) const WORDS: [&str; 10] = [
 #[derive(Default)]
 pub(crate) struct Args {
     pub(crate) interval: Option<Interval>,
+    pub(crate) passive: Option<LitBool>,
     pub(crate) skip_staff: Option<LitBool>,
     pub(crate) skip_superuser: Option<LitBool>,
     pub(crate) skip_unauthenticated: Option<LitBool>,
+    pub(crate) skip_prefetch: Option<LitBool>,
     pub(crate) skip_paths: Option<Vec<LitStr>>,
     pub(crate) skip_if: Option<ExprPath>,
     pub(crate) user: Option<Type>,
@@ -126,9 +130,11 @@ impl Args {
         seen.push(word.clone());
         match name.as_str() {
             "interval" => self.interval = Some(Interval::read(INTERVAL.value(&word, input)?)?),
+            "passive" => self.passive = Some(flag(&word, input)?),
             "skip_staff" => self.skip_staff = Some(flag(&word, input)?),
             "skip_superuser" => self.skip_superuser = Some(flag(&word, input)?),
             "skip_unauthenticated" => self.skip_unauthenticated = Some(flag(&word, input)?),
+            "skip_prefetch" => self.skip_prefetch = Some(flag(&word, input)?),
             "skip_paths" => self.skip_paths = Some(paths(&word, input, mistakes)?),
             "skip_if" => self.skip_if = Some(predicate(SKIP_IF.value(&word, input)?)?),
             "user" => self.user = Some(USER.value(&word, input)?),

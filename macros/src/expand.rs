@@ -297,9 +297,11 @@ fn words(args: &Args) -> TokenStream {
         None => {}
     }
     for (word, flag) in [
+        ("passive", &args.passive),
         ("skip_staff", &args.skip_staff),
         ("skip_superuser", &args.skip_superuser),
         ("skip_unauthenticated", &args.skip_unauthenticated),
+        ("skip_prefetch", &args.skip_prefetch),
     ] {
         if let Some(flag) = flag {
             let word = Ident::new(word, Span::call_site());

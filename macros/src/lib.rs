@@ -12,7 +12,7 @@ use proc_macro::TokenStream;
 // Editors show this one on hover, not the re-export's. rustdoc shows both, this one last.
 /// # At a glance
 ///
-/// Keeps the session of a handler's user alive: extends it when the handler has answered, at most once per interval.
+/// Keeps the session of a handler's user alive: extends it when the request arrives, at most once per interval.
 ///
 /// ```text
 /// #[session_refresh(interval = "24h", skip_superuser)]
@@ -22,9 +22,11 @@ use proc_macro::TokenStream;
 /// | word | meaning | default |
 /// |---|---|---|
 /// | `interval = "24h"` | extends at most once in that time: a string, seconds, or a constant `time::Duration` | 24 hours |
+/// | `passive` | extends nothing, whatever the handler reads or writes; `RefreshInfo` tells the end | no |
 /// | `skip_staff` | leaves sessions of staff alone | no |
 /// | `skip_superuser` | leaves sessions of superusers alone | no |
 /// | `skip_unauthenticated = false` | extends sessions in which nobody is logged in, too | skipped |
+/// | `skip_prefetch = false` | counts what the browser fetches in advance as activity, too | skipped |
 /// | `skip_paths("/static/", ..)` | leaves sessions alone where the client's path begins so | none |
 /// | `skip_if = predicate` | the same where a `fn(&http::request::Parts) -> bool` says so | none |
 /// | `user = CurrentUser` | the extractor that says who the user is | the `RefreshLayer`'s |

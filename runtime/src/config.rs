@@ -23,7 +23,7 @@ use crate::policy::Policy;
 /// | field | value |
 /// |---|---|
 /// | `interval` | a string such as `"24h"` or `"1day 2h"`, or a whole number of seconds; at least a millisecond |
-/// | `skip_staff`, `skip_superuser`, `skip_unauthenticated` | `true` or `false`, also as a string |
+/// | `passive`, `skip_staff`, `skip_superuser`, `skip_unauthenticated`, `skip_prefetch` | `true` or `false`, also as a string |
 /// | `skip_paths` | a list of prefixes, each begins with `/` |
 /// | `key` | a string that is not empty |
 ///
@@ -45,12 +45,16 @@ use crate::policy::Policy;
 pub struct RefreshConfig {
     #[serde(deserialize_with = "interval")]
     interval: Option<Duration>,
+    #[serde(deserialize_with = "passive")]
+    passive: Option<bool>,
     #[serde(deserialize_with = "skip_staff")]
     skip_staff: Option<bool>,
     #[serde(deserialize_with = "skip_superuser")]
     skip_superuser: Option<bool>,
     #[serde(deserialize_with = "skip_unauthenticated")]
     skip_unauthenticated: Option<bool>,
+    #[serde(deserialize_with = "skip_prefetch")]
+    skip_prefetch: Option<bool>,
     #[serde(deserialize_with = "skip_paths")]
     skip_paths: Option<Vec<String>>,
     #[serde(deserialize_with = "key")]
@@ -62,9 +66,11 @@ impl From<RefreshConfig> for Policy {
     fn from(config: RefreshConfig) -> Self {
         Self {
             interval: config.interval,
+            passive: config.passive,
             skip_staff: config.skip_staff,
             skip_superuser: config.skip_superuser,
             skip_unauthenticated: config.skip_unauthenticated,
+            skip_prefetch: config.skip_prefetch,
             skip_paths: config.skip_paths.map(|paths| {
                 static LISTS: Interned<Vec<&'static str>> = LazyLock::new(Mutex::default);
                 intern(&LISTS, paths.into_iter().map(text).collect()).as_slice()
@@ -218,6 +224,10 @@ fn flag<'de, D: Deserializer<'de>>(name: &'static str, value: D) -> Result<Optio
     })
 }
 
+fn passive<'de, D: Deserializer<'de>>(value: D) -> Result<Option<bool>, D::Error> {
+    flag("passive", value)
+}
+
 fn skip_staff<'de, D: Deserializer<'de>>(value: D) -> Result<Option<bool>, D::Error> {
     flag("skip_staff", value)
 }
@@ -228,6 +238,10 @@ fn skip_superuser<'de, D: Deserializer<'de>>(value: D) -> Result<Option<bool>, D
 
 fn skip_unauthenticated<'de, D: Deserializer<'de>>(value: D) -> Result<Option<bool>, D::Error> {
     flag("skip_unauthenticated", value)
+}
+
+fn skip_prefetch<'de, D: Deserializer<'de>>(value: D) -> Result<Option<bool>, D::Error> {
+    flag("skip_prefetch", value)
 }
 
 fn skip_paths<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::Error> {
@@ -281,6 +295,8 @@ mod tests {
             "skip_staff": true,
             "skip_superuser": "false",
             "skip_unauthenticated": false,
+            "passive": true,
+            "skip_prefetch": "false",
             "skip_paths": ["/static/", "/media/"],
             "key": "refreshed",
         }));
@@ -289,6 +305,8 @@ mod tests {
         assert_eq!(policy.skip_staff, Some(true));
         assert_eq!(policy.skip_superuser, Some(false));
         assert_eq!(policy.skip_unauthenticated, Some(false));
+        assert_eq!(policy.passive, Some(true));
+        assert_eq!(policy.skip_prefetch, Some(false));
         assert_eq!(policy.skip_paths, Some(["/static/", "/media/"].as_slice()));
         assert_eq!(policy.key, Some("refreshed"));
         let seconds = Policy::from(read(json!({ "interval": 90 })).unwrap());
@@ -323,6 +341,8 @@ mod tests {
             ("skip_staff", json!("yes"), flag),
             ("skip_superuser", json!(1), flag),
             ("skip_unauthenticated", json!([true]), flag),
+            ("passive", json!("no"), flag),
+            ("skip_prefetch", json!(0), flag),
             ("skip_paths", json!("/static/"), "a list of prefixes"),
             ("skip_paths", json!(["/a", "static/"]), "begins with `/`"),
             ("skip_paths", json!(["/a", 1]), "a list of prefixes"),

@@ -18,7 +18,6 @@ use crate::{
     outcome::{Finding, Outcome, RefreshInfo, SkipReason},
     policy::{DEFAULT_INTERVAL, DEFAULT_KEY, Policy},
     request::{self, FoundSession, Inherited},
-    session::Session,
     stamping::{self, StampRefresh},
     touching::{self, TouchRefresh},
     user::{FromLayer, Identity, Named as _, UserSource},
@@ -114,6 +113,10 @@ async fn examine(
         // Refused on the first request, not on the first that is due.
         return Err(Misuse::NoUserSource);
     }
+    let inactivity = rules.inactivity(&parts.headers);
+    if let FoundSession::Owned(handle) = &session {
+        handle.request.set_passive(inactivity.is_some());
+    }
     let skip = if !session.has_id() {
         Some(SkipReason::NoSession)
     } else if (rules.skip_paths).is_some_and(|prefixes| request::has_prefix(parts, prefixes)) {
@@ -129,16 +132,17 @@ async fn examine(
     }
 
     let interval = rules.interval.unwrap_or(DEFAULT_INTERVAL);
+    if inactivity.is_none() {
+        warn_of_interval(parts, interval, session.lifetime());
+    }
     let found = match session {
         FoundSession::Owned(handle) => {
-            warn_of_interval(parts, interval, &handle.session);
-            let found = touching::examine(handle, interval).await;
+            let found = touching::examine(handle, interval, inactivity).await;
             found.map(|found| found.map(DueRefresh::Touch))
         }
         FoundSession::Plain(session) => {
-            warn_of_interval(parts, interval, &session);
             let key = rules.key.unwrap_or(DEFAULT_KEY);
-            let found = stamping::examine(session, inherited, interval, key).await;
+            let found = stamping::examine(session, inherited, interval, key, inactivity).await;
             found.map(|found| found.map(|stamp| DueRefresh::Stamp(Box::new(stamp))))
         }
     };
@@ -332,9 +336,9 @@ fn advise_lifetime_layer() {
 }
 
 /// Warns once per route that a session may end before its refresh is due.
-fn warn_of_interval(parts: &Parts, interval: Duration, session: &Session) {
+fn warn_of_interval(parts: &Parts, interval: Duration, lifetime: Lifetime) {
     static WARNED: LazyLock<Mutex<HashSet<(String, Duration)>>> = LazyLock::new(Mutex::default);
-    let Lifetime::Rolling(idle) = session.lifetime() else {
+    let Some(idle) = lifetime.idle else {
         return;
     };
     if interval < idle {

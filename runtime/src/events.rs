@@ -29,6 +29,7 @@ texts! {
     TOUCH_FAILED = "could not touch the session";
     TOUCHES_PAUSED = "touches keep failing: pausing";
     BAD_STAMP = "the recorded time of the last refresh is not valid: counts as never refreshed";
+    BAD_LIFETIME = "a session's own lifetime in its record is not valid: the layer's counts";
     PLAIN_LAYER = "this session layer saves whole records: a refresh that races a write may overwrite it, and one that \
         races a logout may undo it; `session_refresh::LifetimeLayer` around a store that can touch does neither";
     INTERVAL_TOO_LONG = "the refresh interval is not shorter than the session's inactivity expiry: sessions end before they \
@@ -45,6 +46,7 @@ texts! {
     };
     NO_USER_SOURCE = "Can't tell staff or superusers: nobody says who the user is. Is there a `RefreshLayer` with \
         `.user::<T>()` outside of this route, or `user = Type` in its attribute?";
+    NO_LIFETIME_LAYER = "Can't extract `SessionLifetime`. Is there a `LifetimeLayer` outside of this route?";
     NOT_ANNOTATED = "Can't extract `RefreshInfo`. Is the handler annotated with `#[session_refresh]`?";
 }
 
@@ -81,6 +83,10 @@ pub(crate) fn bad_stamp(mistake: impl fmt::Display) {
     debug!(target: TARGET, %mistake, "{BAD_STAMP}");
 }
 
+pub(crate) fn bad_lifetime() {
+    debug!(target: TARGET, "{BAD_LIFETIME}");
+}
+
 pub(crate) fn plain_layer() {
     info!(target: TARGET, "{PLAIN_LAYER}");
 }
@@ -103,6 +109,7 @@ pub(crate) fn interval_too_long(
 pub(crate) enum Misuse {
     NoSession,
     NoUserSource,
+    NoLifetimeLayer,
     NotAnnotated,
 }
 
@@ -113,6 +120,7 @@ impl Misuse {
         let text = match self {
             Self::NoSession => NO_SESSION,
             Self::NoUserSource => NO_USER_SOURCE,
+            Self::NoLifetimeLayer => NO_LIFETIME_LAYER,
             Self::NotAnnotated => NOT_ANNOTATED,
         };
         error!(target: TARGET, "{text}");

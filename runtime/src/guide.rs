@@ -35,6 +35,8 @@ mod tests {
             SkipReason::Superuser,
             SkipReason::Path,
             SkipReason::Predicate,
+            SkipReason::Passive,
+            SkipReason::Prefetch,
             SkipReason::FixedExpiry,
             SkipReason::ServerError,
             SkipReason::SharedCache,

@@ -23,6 +23,7 @@ mod policy;
 mod request;
 mod schedule;
 mod session;
+mod session_lifetime;
 mod spared_cookies;
 mod stamping;
 pub mod store;
@@ -40,6 +41,7 @@ pub use layer::{RefreshFuture, RefreshLayer, RefreshService};
 pub use lifetimes::{LifetimeFuture, LifetimeLayer, LifetimeService};
 pub use outcome::{Outcome, RefreshInfo, SkipReason};
 pub use policy::{Policy, RefreshPolicy};
+pub use session_lifetime::SessionLifetime;
 pub use user::{FromLayer, RouteUser, SessionUser, UserSource};
 
 #[cfg(feature = "tower-sessions-0_14")]

@@ -18,7 +18,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    cache_headers,
+    cache_headers, events,
+    lifetime::Settings,
     request::Handle,
     session::Release,
     spared_cookies::SparedCookies,
@@ -112,6 +113,67 @@ impl<S, R, F> LifetimeLayer<S, R, F> {
         self
     }
 
+    /// Ends each session this long after it was created, however active its user is: the absolute timeout of OWASP's Session
+    /// Management Cheat Sheet and of ASVS 5, 7.3.2. Default: none.
+    ///
+    /// No write carries a session past it, and none that is past it is loaded, so that a limit which a deployment lowers
+    /// holds at once. It counts from the session's creation, also after its id was renewed by `cycle_id`, and starts again by
+    /// [`SessionLifetime::restart`](crate::SessionLifetime::restart), at login. A session from before the limit counts from
+    /// when it is first extended or written under it.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory-store")] {
+    /// # use session_refresh::LifetimeLayer;
+    /// # use time::Duration;
+    /// # use tower_sessions::{Expiry, MemoryStore, SessionManagerLayer};
+    /// let sessions = LifetimeLayer::new(MemoryStore::default(), |store| {
+    ///     SessionManagerLayer::new(store).with_expiry(Expiry::OnInactivity(Duration::hours(1)))
+    /// })
+    /// .with_max_lifetime(Duration::hours(24));
+    /// # let _: axum::Router = axum::Router::new().layer(sessions); }
+    /// ```
+    ///
+    /// # Panics
+    /// If it is not longer than nothing.
+    pub fn with_max_lifetime(mut self, max_lifetime: time::Duration) -> Self {
+        self.settings_mut().max_lifetime = Some(positive(max_lifetime));
+        self
+    }
+
+    /// Ends each session after this time without activity, where that is to be another than tower-sessions' expiry, which
+    /// then is the cookie's alone. A session whose own expiry the application has set keeps that. Default: tower-sessions'
+    /// expiry, two weeks if it sets none or `Expiry::OnSessionEnd`.
+    ///
+    /// With `Expiry::OnSessionEnd`, a cookie that goes when the browser is closed, it is the only way to say when the server
+    /// forgets the session.
+    ///
+    /// # Panics
+    /// If it is not longer than nothing.
+    pub fn with_idle(mut self, idle: time::Duration) -> Self {
+        self.settings_mut().idle = Some(positive(idle));
+        self
+    }
+
+    /// Gives cookies that have a `Max-Age` this one, whenever they are sent. Default: the session's idle time.
+    ///
+    /// A cookie that outlives its session does no harm: the store decides. One that goes first logs an active user out, as
+    /// it does where responses with a new one are lost on their way: see the guide
+    /// [`lifetimes`](crate::guide::lifetimes#the-cookies-age). Browsers cut it at 400 days (RFC 6265bis).
+    ///
+    /// A cookie without `Max-Age` (`Expiry::OnSessionEnd`) stays so, and one of a session with a fixed end
+    /// (`Expiry::AtDateTime`) goes when the session does.
+    ///
+    /// # Panics
+    /// If it is not longer than nothing.
+    pub fn with_cookie_age(mut self, cookie_age: time::Duration) -> Self {
+        self.settings_mut().cookie_age = Some(positive(cookie_age));
+        self
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        &mut Arc::make_mut(&mut self.common).settings
+    }
+
     /// Sets the clock, for tests: by it a refresh is due, expiries are written, and a session has ended.
     ///
     /// The store itself goes by the real time, so the clock may only be ahead of that.
@@ -128,6 +190,15 @@ impl<S, R, F> LifetimeLayer<S, R, F> {
     pub fn failed_touches(&self) -> u64 {
         self.common.attempts.failures()
     }
+}
+
+#[track_caller]
+fn positive(duration: time::Duration) -> time::Duration {
+    assert!(
+        duration.whole_milliseconds() > 0,
+        "a session's time must be at least a millisecond"
+    );
+    duration
 }
 
 impl<S, R, F, I> Layer<I> for LifetimeLayer<S, R, F> {
@@ -175,7 +246,7 @@ where
         let service = (self.layer.make)(store).layer(inside);
         LifetimeFuture {
             inner: service.oneshot(request),
-            request: handle,
+            request: Finish(handle),
         }
     }
 }
@@ -188,7 +259,16 @@ pin_project! {
     {
         #[pin]
         inner: Oneshot<S, Q>,
-        request: Arc<RequestSession>,
+        request: Finish,
+    }
+}
+
+/// Lets go of the session when tower-sessions' layer has answered, or is dropped.
+struct Finish(Arc<RequestSession>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }
 
@@ -201,7 +281,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut answer = ready!(this.inner.poll(cx));
-        let spared = this.request.finish();
+        let spared = this.request.0.finish();
         if let (Some(cookies), Ok(response)) = (spared, &mut answer) {
             cookies.restore(response.headers_mut());
         }
@@ -269,11 +349,14 @@ pin_project! {
     }
 }
 
-/// The answer waits for the store to say whether the session is still there.
+/// The answer waits for the store.
 struct LastLook<A> {
-    is_live: Pin<Box<dyn Future<Output = bool> + Send>>,
+    /// Whether the cookie is to be sent again.
+    sends_cookie: BoxFuture<bool>,
     answer: Response<A>,
 }
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<F, A, E> Future for InnerFuture<F, A>
 where
@@ -294,18 +377,20 @@ where
             let answer = answer?;
             let visit = this.visit.as_ref();
             let sends_cookie = visit.is_some_and(|visit| visit.sends_cookie(&answer));
-            let look = visit.filter(|visit| sends_cookie && visit.may_have_ended());
-            let Some(is_live) = look.map(Visit::is_live) else {
+            let Some(sends_cookie) = visit.and_then(|visit| visit.last_look(sends_cookie)) else {
                 return Poll::Ready(Ok(Visit::end(this.visit, answer, sends_cookie)));
             };
-            *this.last_look = Some(LastLook { is_live, answer });
+            *this.last_look = Some(LastLook {
+                sends_cookie,
+                answer,
+            });
         }
         let Some(looking) = this.last_look else {
             panic!("a future is not polled after it is ready");
         };
-        let is_live = ready!(looking.is_live.as_mut().poll(cx));
+        let sends_cookie = ready!(looking.sends_cookie.as_mut().poll(cx));
         let LastLook { answer, .. } = this.last_look.take().expect("it was there just now");
-        Poll::Ready(Ok(Visit::end(this.visit, answer, is_live)))
+        Poll::Ready(Ok(Visit::end(this.visit, answer, sends_cookie)))
     }
 }
 
@@ -331,9 +416,22 @@ impl Visit {
         !session.is_modified() && (self.has_waited || request.any_has_ended(session))
     }
 
-    fn is_live(&self) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+    /// What the store has to be asked before the session is saved.
+    fn last_look(&self, sends_cookie: bool) -> Option<BoxFuture<bool>> {
         let Handle { session, request } = self.handle.clone();
-        Box::pin(async move { request.is_live(&session).await })
+        if sends_cookie && self.may_have_ended() {
+            Some(Box::pin(async move { request.is_live(&session).await }))
+        } else if request.has_said() && !session.is_modified() {
+            // Only a session that is there can keep what was said: a save would create it.
+            Some(Box::pin(async move {
+                if let Err(error) = request.find(&session).await {
+                    events::load_failed(error);
+                }
+                sends_cookie
+            }))
+        } else {
+            None
+        }
     }
 
     /// Whether the cookie is to be sent again with this response: not with one that a shared cache may keep. With a
@@ -360,6 +458,9 @@ impl Visit {
                     request.send_cookie(session);
                 }
             }
+            if request.has_to_keep(session) {
+                session.mark_modified();
+            }
         }
         response
     }
@@ -373,12 +474,6 @@ impl Visit {
         {
             request.spare(SparedCookies::new(cookies, response.headers()));
         }
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        self.handle.request.leave();
     }
 }
 

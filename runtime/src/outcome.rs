@@ -38,6 +38,9 @@ pub struct RefreshInfo {
     /// tower-sessions' layer alone can't tell when a record expires: then this is the last recorded refresh plus the
     /// lifetime in the session's `Expiry`. `None` where that can't be known.
     pub expires_at: Option<OffsetDateTime>,
+    /// The session ends at this time, however active its user is: a fixed end, or its absolute limit. `None` if there is no
+    /// such time, or none that is known.
+    pub ends_at: Option<OffsetDateTime>,
     /// Why.
     pub outcome: Outcome,
 }
@@ -75,6 +78,10 @@ pub enum SkipReason {
     Path,
     /// The policy's predicate said so.
     Predicate,
+    /// The route is passive: it reads and writes, and extends nothing.
+    Passive,
+    /// The browser asked in advance (`Sec-Purpose: prefetch`): nobody has seen the page yet.
+    Prefetch,
     /// The session ends at a fixed time (`Expiry::AtDateTime`).
     FixedExpiry,
     /// tower-sessions' layer stands alone and the response is a server error: it saves nothing on these.
@@ -99,6 +106,8 @@ impl SkipReason {
             Self::Superuser => "superuser",
             Self::Path => "path",
             Self::Predicate => "predicate",
+            Self::Passive => "passive",
+            Self::Prefetch => "prefetch",
             Self::FixedExpiry => "fixed_expiry",
             Self::ServerError => "server_error",
             Self::SharedCache => "shared_cache",
@@ -146,6 +155,7 @@ impl RefreshInfo {
             refreshed: false,
             refreshed_at: None,
             expires_at: None,
+            ends_at: None,
             outcome,
         }
     }
@@ -156,6 +166,22 @@ impl RefreshInfo {
             refreshed: false,
             outcome,
             ..self.clone()
+        }
+    }
+}
+
+/// Why a request is no activity of its user, so that nothing of it extends the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inactivity {
+    Passive,
+    Prefetch,
+}
+
+impl From<Inactivity> for SkipReason {
+    fn from(inactivity: Inactivity) -> Self {
+        match inactivity {
+            Inactivity::Passive => Self::Passive,
+            Inactivity::Prefetch => Self::Prefetch,
         }
     }
 }

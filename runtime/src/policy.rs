@@ -1,9 +1,9 @@
 //! What a route asks for.
 
-use http::request::Parts;
+use http::{HeaderMap, HeaderName, request::Parts};
 use time::Duration;
 
-use crate::user::RouteUser;
+use crate::{outcome::Inactivity, user::RouteUser};
 
 /// The interval where neither the route nor the layer names one.
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::hours(24);
@@ -30,9 +30,11 @@ pub(crate) const DEFAULT_KEY: &str = "session_refresh.refreshed_at";
 #[must_use]
 pub struct Policy {
     pub(crate) interval: Option<Duration>,
+    pub(crate) passive: Option<bool>,
     pub(crate) skip_staff: Option<bool>,
     pub(crate) skip_superuser: Option<bool>,
     pub(crate) skip_unauthenticated: Option<bool>,
+    pub(crate) skip_prefetch: Option<bool>,
     pub(crate) skip_paths: Option<&'static [&'static str]>,
     pub(crate) skip_if: Option<fn(&Parts) -> bool>,
     pub(crate) key: Option<&'static str>,
@@ -43,9 +45,11 @@ impl Policy {
     pub const fn new() -> Self {
         Self {
             interval: None,
+            passive: None,
             skip_staff: None,
             skip_superuser: None,
             skip_unauthenticated: None,
+            skip_prefetch: None,
             skip_paths: None,
             skip_if: None,
             key: None,
@@ -74,6 +78,15 @@ impl Policy {
         self
     }
 
+    /// Whether requests are no activity: what they read and write, the session ends when it would have ended.
+    /// [`RefreshInfo`](crate::RefreshInfo) tells when that is. Default: no.
+    ///
+    /// With tower-sessions' layer alone a handler that changes the session extends it all the same.
+    pub const fn passive(mut self, passive: bool) -> Self {
+        self.passive = Some(passive);
+        self
+    }
+
     /// Whether sessions of staff are left alone. Default: no.
     pub const fn skip_staff(mut self, skip: bool) -> Self {
         self.skip_staff = Some(skip);
@@ -90,6 +103,13 @@ impl Policy {
     /// exists is refreshed: none is ever created.
     pub const fn skip_unauthenticated(mut self, skip: bool) -> Self {
         self.skip_unauthenticated = Some(skip);
+        self
+    }
+
+    /// Whether a request that the browser makes in advance counts as [passive](Self::passive): one with `Sec-Purpose:
+    /// prefetch` or `prerender` (Fetch Standard; WICG's Speculation Rules). Default: yes.
+    pub const fn skip_prefetch(mut self, skip: bool) -> Self {
+        self.skip_prefetch = Some(skip);
         self
     }
 
@@ -117,9 +137,11 @@ impl Policy {
     pub(crate) fn or(self, defaults: Self) -> Self {
         Self {
             interval: self.interval.or(defaults.interval),
+            passive: self.passive.or(defaults.passive),
             skip_staff: self.skip_staff.or(defaults.skip_staff),
             skip_superuser: self.skip_superuser.or(defaults.skip_superuser),
             skip_unauthenticated: self.skip_unauthenticated.or(defaults.skip_unauthenticated),
+            skip_prefetch: self.skip_prefetch.or(defaults.skip_prefetch),
             skip_paths: self.skip_paths.or(defaults.skip_paths),
             skip_if: self.skip_if.or(defaults.skip_if),
             key: self.key.or(defaults.key),
@@ -131,9 +153,34 @@ impl Policy {
         self.skip_staff.unwrap_or(false) || self.skip_superuser.unwrap_or(false)
     }
 
+    /// Why a request is no activity, if it is none.
+    pub(crate) fn inactivity(&self, headers: &HeaderMap) -> Option<Inactivity> {
+        if self.passive.unwrap_or(false) {
+            Some(Inactivity::Passive)
+        } else if self.skip_prefetch.unwrap_or(true) && is_speculative(headers) {
+            Some(Inactivity::Prefetch)
+        } else {
+            None
+        }
+    }
+
     pub(crate) fn skips_unauthenticated(&self) -> bool {
         self.skip_unauthenticated.unwrap_or(true)
     }
+}
+
+/// Whether the browser fetches in advance what nobody has asked for yet, by the Fetch Standard's header.
+fn is_speculative(headers: &HeaderMap) -> bool {
+    static SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+    let mut purposes = headers.get_all(&SEC_PURPOSE).iter();
+    purposes.any(|purpose| {
+        let purpose = purpose.to_str().unwrap_or_default();
+        // `prefetch;prerender`, `prefetch;anonymous-client-ip`: a token and its parameters.
+        purpose.split([',', ';']).any(|word| {
+            let word = word.trim();
+            word.eq_ignore_ascii_case("prefetch") || word.eq_ignore_ascii_case("prerender")
+        })
+    })
 }
 
 /// The policy of one route. The attribute implements it; an application may, too, to write a

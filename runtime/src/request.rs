@@ -9,6 +9,7 @@ use axum::{
 use http::{Extensions, request::Parts};
 
 use crate::{
+    lifetime::Lifetime,
     policy::Policy,
     schedule::Millis,
     session::{Release, Session, for_each_release},
@@ -71,6 +72,14 @@ impl<'a> FoundSession<'a> {
         match self {
             Self::Owned(handle) => handle.session.id().is_some(),
             Self::Plain(session) => session.id().is_some(),
+        }
+    }
+
+    /// How long it lives, as far as that is known without a load.
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        match self {
+            Self::Owned(Handle { session, request }) => request.lifetime(session),
+            Self::Plain(session) => Lifetime::alone(session.expiry()),
         }
     }
 }

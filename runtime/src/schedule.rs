@@ -91,7 +91,6 @@ impl From<Millis> for OffsetDateTime {
     }
 }
 
-#[cfg(feature = "redis")]
 impl From<Millis> for i64 {
     fn from(Millis(milliseconds): Millis) -> Self {
         milliseconds
@@ -131,21 +130,27 @@ pub(crate) fn is_due(last: Option<Millis>, now: Millis, interval: Duration) -> b
 pub(crate) struct Extension {
     /// When the session would end.
     pub(crate) expiry: Millis,
-    /// It is due if it ends by then: the refresh gains at least an interval.
+    /// It is due if it ends by then and before `expiry`.
     pub(crate) due_before: Millis,
 }
 
 impl Extension {
-    pub(crate) fn at(now: Millis, lifetime: Duration, interval: Duration) -> Self {
-        let expiry = now.saturating_add(lifetime);
+    /// To `rolling`, but not past `limit`, if the last one was at least `interval` earlier. The last one before a limit may
+    /// gain less than that.
+    pub(crate) fn to(rolling: Millis, limit: Option<Millis>, interval: Duration) -> Self {
         Self {
-            expiry,
-            due_before: expiry.saturating_sub(interval),
+            expiry: limit.map_or(rolling, |limit| limit.min(rolling)),
+            due_before: rolling.saturating_sub(interval),
         }
     }
 
+    /// When a session ends at the earliest that is not due.
+    pub(crate) fn at_least(&self) -> Millis {
+        self.due_before.min(self.expiry)
+    }
+
     pub(crate) fn is_due(&self, expires_at: Millis) -> bool {
-        expires_at <= self.due_before
+        expires_at <= self.due_before && expires_at < self.expiry
     }
 }
 
@@ -256,22 +261,35 @@ mod tests {
         #[test]
         fn an_extension_never_shortens(now in now(), left in -1_000_000_000..100_000_000_000_i64, lifetime in interval(), interval in interval()) {
             let expires_at = now + Duration::milliseconds(left);
-            let extension = Extension::at(now.into(), lifetime, interval);
+            let extension = Extension::to((now + lifetime).into(), None, interval);
             let gained = OffsetDateTime::from(extension.expiry) - expires_at;
             prop_assert_eq!(extension.is_due(expires_at.into()), gained >= interval);
         }
 
         #[test]
         fn an_extended_session_is_due_one_interval_later(now in now(), lifetime in interval(), interval in interval()) {
-            let at = |time: OffsetDateTime| Extension::at(time.into(), lifetime, interval);
+            let at = |time: OffsetDateTime| Extension::to((time + lifetime).into(), None, interval);
             let expires_at = at(now).expiry;
             prop_assert!(!at(now + interval - Duration::milliseconds(1)).is_due(expires_at));
             prop_assert!(at(now + interval).is_due(expires_at));
         }
 
         #[test]
+        fn no_extension_passes_a_limit_and_the_last_one_reaches_it(now in now(), left in 1..1_000_000_000_i64, to_limit in 1..1_000_000_000_i64, lifetime in interval(), interval in interval()) {
+            let (expires_at, limit) = (now + Duration::milliseconds(left), now + Duration::milliseconds(to_limit));
+            let (expires_at, limit) = (Millis::from(expires_at), Millis::from(limit));
+            let extension = Extension::to((now + lifetime).into(), Some(limit), interval);
+            prop_assert!(extension.expiry <= limit);
+            // An interval has passed since a session was extended that is not at its limit yet.
+            let is_old = expires_at <= Millis::from(now + lifetime - interval);
+            prop_assert_eq!(extension.is_due(expires_at), is_old && expires_at < extension.expiry);
+            prop_assert!(!extension.is_due(limit));
+        }
+
+        #[test]
         fn no_extension_panics(now in instant(), seconds in any::<i64>(), lifetime in any::<i64>()) {
-            Extension::at(now.into(), Duration::seconds(lifetime), Duration::seconds(seconds)).is_due(now.into());
+            let expiry = Millis::from(now).saturating_add(Duration::seconds(lifetime));
+            Extension::to(expiry, Some(now.into()), Duration::seconds(seconds)).is_due(now.into());
         }
     }
 

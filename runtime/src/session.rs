@@ -7,7 +7,7 @@ use std::fmt;
 use http::Extensions;
 use serde_json::Value;
 
-use crate::lifetime::{BROWSER_SESSION, Lifetime};
+use crate::lifetime::Expiry;
 
 /// Names a macro once for each enabled release: with its marker, and with its crate.
 macro_rules! for_each_release {
@@ -96,12 +96,22 @@ macro_rules! release {
             }
         }
 
-        impl From<$tower_sessions::Expiry> for Lifetime {
+        impl From<$tower_sessions::Expiry> for Expiry {
             fn from(expiry: $tower_sessions::Expiry) -> Self {
                 match expiry {
-                    $tower_sessions::Expiry::OnInactivity(idle) => Self::Rolling(idle),
-                    $tower_sessions::Expiry::AtDateTime(end) => Self::Fixed(end),
-                    $tower_sessions::Expiry::OnSessionEnd => Self::Rolling(BROWSER_SESSION),
+                    $tower_sessions::Expiry::OnInactivity(idle) => Self::on_inactivity(idle),
+                    $tower_sessions::Expiry::AtDateTime(end) => Self::AtDateTime(end.into()),
+                    $tower_sessions::Expiry::OnSessionEnd => Self::OnSessionEnd,
+                }
+            }
+        }
+
+        impl From<Expiry> for $tower_sessions::Expiry {
+            fn from(expiry: Expiry) -> Self {
+                match expiry {
+                    Expiry::OnInactivity(idle) => Self::OnInactivity(idle),
+                    Expiry::AtDateTime(end) => Self::AtDateTime(end.into()),
+                    Expiry::OnSessionEnd => Self::OnSessionEnd,
                 }
             }
         }
@@ -138,13 +148,17 @@ impl Session {
         of_either!(self, session => session.is_modified())
     }
 
-    pub(crate) fn lifetime(&self) -> Lifetime {
-        let without_expiry = Lifetime::Rolling(BROWSER_SESSION);
-        of_either!(self, session => session.expiry().map_or(without_expiry, Lifetime::from))
+    /// The layer's, unless another was set on this request.
+    pub(crate) fn expiry(&self) -> Option<Expiry> {
+        of_either!(self, session => session.expiry().map(Expiry::from))
+    }
+
+    pub(crate) fn set_expiry(&self, expiry: Expiry) {
+        of_either!(self, session => session.set_expiry(Some(expiry.into())));
     }
 
     /// Has tower-sessions' layer save the session, and so send its cookie, though nothing in it changes.
-    pub(crate) fn send_cookie(&self) {
+    pub(crate) fn mark_modified(&self) {
         of_either!(self, session => session.set_expiry(session.expiry()));
     }
 

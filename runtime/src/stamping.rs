@@ -6,12 +6,12 @@
 use std::{sync::Arc, time::SystemTime};
 
 use http::response;
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 
 use crate::{
     cache_headers, events,
     lifetime::Lifetime,
-    outcome::{Finding, Outcome, RefreshInfo, SkipReason},
+    outcome::{Finding, Inactivity, Outcome, RefreshInfo, SkipReason},
     request::Inherited,
     schedule::{self, BadStamp, Millis},
     session::{Session, SessionError},
@@ -34,16 +34,18 @@ pub(crate) async fn examine(
     inherited: Option<&Arc<Inherited>>,
     interval: Duration,
     key: &'static str,
+    inactivity: Option<Inactivity>,
 ) -> Result<Finding<StampRefresh>, SessionError> {
     let Some(read) = LastRefresh::read(&session, key, inherited).await? else {
         let skipped = Outcome::Skipped(SkipReason::NoSession);
         return Ok(Finding::Settled(RefreshInfo::without_session(skipped)));
     };
-    let unrefreshed = match session.lifetime() {
-        Lifetime::Fixed(end) => return Ok(Finding::Settled(read.fixed(end))),
-        Lifetime::Rolling(idle) => read.info(idle),
-    };
-    if !read.is_due(interval) {
+    let unrefreshed = read.info(Lifetime::alone(session.expiry()));
+    if let Some(inactivity) = inactivity {
+        let skipped = unrefreshed.with(Outcome::Skipped(inactivity.into()));
+        return Ok(Finding::Settled(skipped));
+    }
+    if unrefreshed.outcome != Outcome::NotDue || !read.is_due(interval) {
         return Ok(Finding::Settled(unrefreshed));
     }
     if let Evidence::BadStamp(mistake) = read.evidence {
@@ -69,7 +71,8 @@ impl StampRefresh {
         RefreshInfo {
             refreshed: true,
             refreshed_at: Some(now.into()),
-            expires_at: Some(self.session.lifetime().end(now).into()),
+            expires_at: Some(Lifetime::alone(self.session.expiry()).end_at(now).into()),
+            ends_at: None,
             outcome: Outcome::Refreshed,
         }
     }
@@ -114,8 +117,9 @@ impl StampRefresh {
         let Some(mut read) = LastRefresh::read(session, key, inherited).await? else {
             return Ok(gone);
         };
-        if let Lifetime::Fixed(end) = session.lifetime() {
-            return Ok(read.fixed(end));
+        let lifetime = Lifetime::alone(session.expiry());
+        if lifetime.idle.is_none() {
+            return Ok(read.info(lifetime));
         }
         // The handler has cleared the session, as some applications log out.
         let had_stamp = matches!(self.read.evidence, Evidence::Stamp(_));
@@ -129,10 +133,7 @@ impl StampRefresh {
                 return Ok(gone);
             };
             if !afresh.is_due(self.interval) {
-                let Lifetime::Rolling(idle) = session.lifetime() else {
-                    return Ok(gone);
-                };
-                return Ok(afresh.info(idle));
+                return Ok(afresh.info(lifetime));
             }
             read = afresh;
         }
@@ -187,25 +188,20 @@ impl LastRefresh {
         schedule::is_due(self.at(), self.now, interval)
     }
 
-    /// What is true of a session with this idle time if it is not refreshed.
-    fn info(&self, idle: Duration) -> RefreshInfo {
+    /// What is true of a session with this lifetime if it is not refreshed.
+    fn info(&self, lifetime: Lifetime) -> RefreshInfo {
         // A session that lives on after this has been written since, by whom is not known.
-        let end = self.at().map(|at| at.saturating_add(idle));
+        let extended = (self.at().zip(lifetime.idle)).map(|(at, idle)| at.saturating_add(idle));
+        let expires_at = extended.filter(|end| *end > self.now);
         RefreshInfo {
             refreshed: false,
             refreshed_at: self.at().map(Into::into),
-            expires_at: end.filter(|end| *end > self.now).map(Into::into),
-            outcome: Outcome::NotDue,
-        }
-    }
-
-    /// What is true of a session that ends at a fixed time.
-    fn fixed(&self, end: OffsetDateTime) -> RefreshInfo {
-        RefreshInfo {
-            refreshed: false,
-            refreshed_at: self.at().map(Into::into),
-            expires_at: Some(end),
-            outcome: Outcome::Skipped(SkipReason::FixedExpiry),
+            expires_at: lifetime.end.or(expires_at).map(Into::into),
+            ends_at: lifetime.end.map(Into::into),
+            outcome: match lifetime.idle {
+                Some(_) => Outcome::NotDue,
+                None => Outcome::Skipped(SkipReason::FixedExpiry),
+            },
         }
     }
 }

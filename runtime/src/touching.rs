@@ -4,8 +4,7 @@ use time::Duration;
 
 use crate::{
     events,
-    lifetime::Lifetime,
-    outcome::{Finding, Outcome, RefreshInfo, SkipReason},
+    outcome::{Finding, Inactivity, Outcome, RefreshInfo, SkipReason},
     request::Handle,
     schedule::{Extension, Millis},
     session::SessionError,
@@ -27,28 +26,38 @@ pub(crate) struct TouchRefresh {
 pub(crate) async fn examine(
     handle: &Handle,
     interval: Duration,
+    inactivity: Option<Inactivity>,
 ) -> Result<Finding<TouchRefresh>, SessionError> {
     let Handle { session, request } = handle;
-    let Some(expiry) = request.expiry(session).await? else {
+    let Some(found) = request.find(session).await? else {
         let skipped = Outcome::Skipped(SkipReason::NoSession);
         return Ok(Finding::Settled(RefreshInfo::without_session(skipped)));
     };
-    let info = |refreshed_at: Option<Millis>, outcome| RefreshInfo {
+    let (expiry, end) = (found.expiry, found.lifetime.end);
+    let arrived = request.now();
+    // One that ends at its end, or later than an extension just now would make it, does not tell when it was extended.
+    let is_rolling = end != Some(expiry);
+    let refreshed_at = (found.lifetime.idle)
+        .map(|idle| expiry.saturating_sub(idle))
+        .filter(|at| is_rolling && *at <= arrived);
+    let unrefreshed = RefreshInfo {
         refreshed: false,
         refreshed_at: refreshed_at.map(Into::into),
         expires_at: Some(expiry.into()),
-        outcome,
+        ends_at: end.map(Into::into),
+        outcome: Outcome::NotDue,
     };
-    let Lifetime::Rolling(idle) = session.lifetime() else {
-        let skipped = Outcome::Skipped(SkipReason::FixedExpiry);
-        return Ok(Finding::Settled(info(None, skipped)));
+    let settle = |reason| {
+        let skipped = unrefreshed.with(Outcome::Skipped(reason));
+        Ok(Finding::Settled(skipped))
     };
-    let arrived = request.now();
-    // A session that was given another lifetime may end later than an extension just now would make it.
-    let refreshed_at = Some(expiry.saturating_sub(idle)).filter(|at| *at <= arrived);
-    let unrefreshed = info(refreshed_at, Outcome::NotDue);
-    let extension = Extension::at(arrived, idle, interval);
-    if !extension.is_due(expiry) {
+    if let Some(inactivity) = inactivity {
+        return settle(inactivity.into());
+    }
+    let Some(extension) = found.lifetime.extension(arrived, interval) else {
+        return settle(SkipReason::FixedExpiry);
+    };
+    if !extension.is_due(expiry) && found.is_counted {
         return Ok(Finding::Settled(unrefreshed));
     }
     Ok(Finding::Due(TouchRefresh {
@@ -60,6 +69,30 @@ pub(crate) async fn examine(
     }))
 }
 
+/// The same for a session that may have been held for long, and the refresh.
+///
+/// What is known of it says whether a refresh can be due. Others may have extended it since, have logged it out, or have
+/// given it another lifetime: then the store is asked.
+pub(crate) async fn touch_again(
+    handle: &Handle,
+    interval: Duration,
+) -> Result<RefreshInfo, SessionError> {
+    let Handle { session, request } = handle;
+    if let Finding::Settled(info) = examine(handle, interval, None).await?
+        && (info.expires_at.is_some() || !request.knows_of(session))
+    {
+        return Ok(info);
+    }
+    request.look_again(session).await?;
+    Ok(match examine(handle, interval, None).await? {
+        Finding::Due(due) => due.refresh().await,
+        Finding::Settled(info) if info.expires_at.is_none() => {
+            RefreshInfo::without_session(Outcome::Gone)
+        }
+        Finding::Settled(info) => info,
+    })
+}
+
 impl TouchRefresh {
     /// How long the session still lives.
     pub(crate) fn remaining(&self) -> Duration {
@@ -69,17 +102,23 @@ impl TouchRefresh {
     pub(crate) async fn refresh(self) -> RefreshInfo {
         let Handle { session, request } = &self.handle;
         let info = match request.touch(session, self.extension).await {
-            TouchResult::Done => RefreshInfo {
+            TouchResult::Done if self.extension.is_due(self.expiry) => RefreshInfo {
                 refreshed: true,
                 refreshed_at: Some(self.arrived.into()),
                 expires_at: Some(self.extension.expiry.into()),
+                ends_at: self.unrefreshed.ends_at,
                 outcome: Outcome::Refreshed,
+            },
+            // It was touched for its record to say what its absolute limit counts from.
+            TouchResult::Done => RefreshInfo {
+                expires_at: Some(self.extension.expiry.into()),
+                ..self.unrefreshed
             },
             // Another request was faster. When exactly is not known, but that the session ends later than what was due.
             TouchResult::NotDue => RefreshInfo {
                 refreshed_at: None,
                 expires_at: (self.unrefreshed.expires_at)
-                    .max(Some(self.extension.due_before.into())),
+                    .max(Some(self.extension.at_least().into())),
                 ..self.unrefreshed
             },
             TouchResult::Gone => RefreshInfo::without_session(Outcome::Gone),

@@ -367,7 +367,7 @@ async fn refreshed_is_not_reported_with_a_fixed_expiry() {
         assert_eq!(refresh.outcome, Outcome::Skipped(SkipReason::FixedExpiry));
         refresh.refreshed.to_string()
     }
-    let end = time::OffsetDateTime::now_utc() + 1.days();
+    let end = crate::whole_millis(time::OffsetDateTime::now_utc() + 1.days());
     let site = Setup::new(Router::new().route("/", get(fixed)))
         .expiry(Expiry::AtDateTime(end))
         .start()

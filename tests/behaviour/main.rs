@@ -78,6 +78,13 @@ fn about(duration: time::Duration, expected: time::Duration) -> bool {
     (duration - expected).abs() < time::Duration::minutes(1)
 }
 
+/// A time without what is finer than a millisecond, which not every store keeps.
+fn whole_millis(time: time::OffsetDateTime) -> time::OffsetDateTime {
+    let nanoseconds = u32::from(time.millisecond()) * 1_000_000;
+    time.replace_nanosecond(nanoseconds)
+        .expect("fewer than a second has")
+}
+
 mod activity;
 mod advice;
 mod ancestor;
@@ -92,6 +99,7 @@ mod groups;
 mod handlers;
 mod house;
 mod layer;
+mod lifetimes;
 mod metrics;
 mod misuse;
 mod nesting;

@@ -336,7 +336,7 @@ async fn an_expiry_that_the_handler_sets_is_the_one_told() {
     assert_eq!(answer.outcome(), "fixed_expiry");
     assert_eq!(
         answer.expires_at(),
-        Some(site.session(&client).await.expiry_date)
+        Some(crate::whole_millis(site.session(&client).await.expiry_date))
     );
     assert_eq!(site.value(&client, KEY).await, None);
 }

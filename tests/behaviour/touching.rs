@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
-    extract::{Path, Request},
-    middleware::{Next, from_fn},
-    response::Response,
+    extract::Path,
     routing::{get, post},
 };
 use serde_json::{Value, json};
@@ -37,9 +35,7 @@ on_touching_stores![
     a_handler_that_undoes_its_change_writes_nothing,
     a_handler_that_shortens_its_session_shortens_it,
     a_session_shortened_while_another_request_extends_it_is_shortened,
-    a_lifetime_that_middleware_sets_on_each_request_touches_once,
     with_always_save_every_request_touches,
-    a_refresh_never_shortens_a_remembered_session,
     a_session_that_ends_with_the_browser_is_refreshed,
     a_session_with_a_fixed_end_is_not,
     the_store_holds_nothing_but_the_applications_data,
@@ -137,11 +133,6 @@ async fn role(session: Session) -> String {
     session.get("role").await.unwrap().unwrap_or_default()
 }
 
-async fn remember(session: Session) {
-    session.set_expiry(Some(Expiry::OnInactivity(30 * DAY)));
-    session.insert("remembered", true).await.unwrap();
-}
-
 async fn fill(session: Session, Path(bytes): Path<usize>) {
     session.insert("fill", "x".repeat(bytes)).await.unwrap();
 }
@@ -162,7 +153,6 @@ fn setup<K: Sessions>(sessions: K) -> Setup<K> {
         .route("/add/{item}", post(add))
         .route("/cart", get(cart))
         .route("/role", get(role))
-        .route("/remember", post(remember))
         .route("/set_expiry", post(set_expiry))
         .route("/fill/{bytes}", post(fill))
         .layer(Extension(
@@ -411,25 +401,6 @@ async fn a_session_shortened_while_another_request_extends_it_is_shortened<K: Se
     assert!(about(site.left(&client).await, 2 * Duration::HOUR));
 }
 
-async fn a_lifetime_that_middleware_sets_on_each_request_touches_once<K: Sessions>(sessions: K) {
-    async fn remember(session: Session, request: Request, next: Next) -> Response {
-        session.set_expiry(Some(Expiry::OnInactivity(30 * DAY)));
-        next.run(request).await
-    }
-    let routes = Router::new()
-        .route("/page", get(page))
-        .layer(from_fn(remember));
-    let site = Setup::new(routes).on(sessions).start().await;
-    let client = site.due().await;
-    assert_eq!(client.get("/page").await.outcome(), "refreshed");
-    let touched = Counts {
-        touches: 1,
-        ..only_loads(1)
-    };
-    assert_eq!(site.counts(), touched);
-    assert!(about(site.left(&client).await, 30 * DAY));
-}
-
 async fn with_always_save_every_request_touches<K: Sessions>(sessions: K) {
     let site = setup(sessions).always_save().start().await;
     let client = site.due().await;
@@ -447,23 +418,6 @@ async fn with_always_save_every_request_touches<K: Sessions>(sessions: K) {
     // `set_expiry` without a change of data.
     client.post("/set_expiry").await;
     assert!(about(site.left(&client).await, 60 * DAY));
-}
-
-async fn a_refresh_never_shortens_a_remembered_session<K: Sessions>(sessions: K) {
-    let site = setup(sessions)
-        .expiry(Expiry::OnInactivity(2 * DAY))
-        .start()
-        .await;
-    let client = site.login("user").await;
-    client.post("/remember").await;
-    assert!(about(site.left(&client).await, 30 * DAY));
-    site.clock.advance(DAY);
-    let page = client.get("/page").await;
-    assert_eq!((page.outcome(), page.set_cookie()), ("not_due", ""));
-    assert!(about(site.left(&client).await, 29 * DAY));
-    site.clock.advance(28 * DAY);
-    assert_eq!(client.get("/page").await.outcome(), "refreshed");
-    assert!(about(site.left(&client).await, 2 * DAY));
 }
 
 async fn a_session_that_ends_with_the_browser_is_refreshed<K: Sessions>(sessions: K) {

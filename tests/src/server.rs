@@ -62,6 +62,17 @@ impl Server {
     }
 }
 
+impl Server {
+    /// The same client here, its cookies included.
+    #[must_use]
+    pub fn welcome(&self, client: &Client) -> Client {
+        Client {
+            base: format!("http://{}", self.address),
+            ..client.clone()
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
@@ -84,6 +95,9 @@ async fn tell_refresh(request: Request, next: Next) -> Response {
         if let Some(at) = info.expires_at {
             tell(EXPIRES_AT, at.unix_timestamp_nanos().to_string());
         }
+        if let Some(at) = info.ends_at {
+            tell(ENDS_AT, at.unix_timestamp_nanos().to_string());
+        }
     }
     response
 }
@@ -91,6 +105,7 @@ async fn tell_refresh(request: Request, next: Next) -> Response {
 const OUTCOME: &str = "x-refresh";
 const REFRESHED_AT: &str = "x-refreshed-at";
 const EXPIRES_AT: &str = "x-expires-at";
+const ENDS_AT: &str = "x-ends-at";
 
 /// A client with a cookie jar. Clones share the jar.
 #[derive(Clone, Debug)]
@@ -130,6 +145,12 @@ impl Answer {
         self.instant(EXPIRES_AT)
     }
 
+    /// The final `ends_at`, likewise.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<OffsetDateTime> {
+        self.instant(ENDS_AT)
+    }
+
     /// How long the session lives from that refresh on, as far as the milliseconds of a stamp can tell.
     #[must_use]
     pub fn lifetime(&self) -> Option<Duration> {
@@ -142,6 +163,14 @@ impl Answer {
     #[must_use]
     pub fn set_cookie(&self) -> &str {
         self.header("set-cookie")
+    }
+
+    /// How long the cookie lives that the response sends: its `Max-Age`.
+    #[must_use]
+    pub fn cookie_age(&self) -> Option<Duration> {
+        let (_, age) = self.set_cookie().split_once("Max-Age=")?;
+        let seconds = age.split(';').next()?.parse().ok()?;
+        Some(Duration::seconds(seconds))
     }
 
     /// Whether the response tells the client to drop its session cookie.

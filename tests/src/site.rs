@@ -38,6 +38,9 @@ pub struct Options {
     pub clock: TestClock,
     expiry: Option<Expiry>,
     always_save: bool,
+    max_lifetime: Option<Duration>,
+    idle: Option<Duration>,
+    cookie_age: Option<Duration>,
 }
 
 impl Options {
@@ -83,9 +86,25 @@ impl<S: SessionStore + Touch + Clone> Sessions for Owned<S> {
     }
 
     fn layer(&self, store: CountingStore<S>, routes: Router, options: &Options) -> Router {
+        let Options {
+            max_lifetime,
+            idle,
+            cookie_age,
+            ..
+        } = *options;
         let (clock, options) = (options.clock.as_fn(), options.clone());
-        let sessions = LifetimeLayer::new(store, move |store| options.sessions(store));
-        routes.layer(sessions.with_clock(clock))
+        let mut sessions =
+            LifetimeLayer::new(store, move |store| options.sessions(store)).with_clock(clock);
+        if let Some(max_lifetime) = max_lifetime {
+            sessions = sessions.with_max_lifetime(max_lifetime);
+        }
+        if let Some(idle) = idle {
+            sessions = sessions.with_idle(idle);
+        }
+        if let Some(cookie_age) = cookie_age {
+            sessions = sessions.with_cookie_age(cookie_age);
+        }
+        routes.layer(sessions)
     }
 }
 
@@ -113,6 +132,9 @@ impl Setup {
                 clock,
                 expiry: None,
                 always_save: false,
+                max_lifetime: None,
+                idle: None,
+                cookie_age: None,
             },
         }
     }
@@ -149,6 +171,31 @@ impl<K> Setup<K> {
     /// How long sessions live; two weeks if nothing is said.
     pub fn expiry(mut self, expiry: Expiry) -> Self {
         self.options.expiry = Some(expiry);
+        self
+    }
+
+    /// An absolute limit, under a `LifetimeLayer`.
+    pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
+        self.options.max_lifetime = Some(max_lifetime);
+        self
+    }
+
+    /// The server's own idle time, under a `LifetimeLayer`.
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.options.idle = Some(idle);
+        self
+    }
+
+    /// The cookie's own age, under a `LifetimeLayer`.
+    pub fn cookie_age(mut self, cookie_age: Duration) -> Self {
+        self.options.cookie_age = Some(cookie_age);
+        self
+    }
+
+    /// Another site's clock: the same application after a restart, or beside it.
+    pub fn clock(mut self, clock: &TestClock) -> Self {
+        self.refresh = self.refresh.clock(clock.as_fn());
+        self.options.clock = clock.clone();
         self
     }
 
@@ -200,6 +247,12 @@ impl<K: Sessions> Site<K> {
     #[must_use]
     pub fn visitor(&self) -> Client {
         self.server.client()
+    }
+
+    /// The same browser at this site, its cookies from wherever it was.
+    #[must_use]
+    pub fn welcome(&self, client: &Client) -> Client {
+        self.server.welcome(client)
     }
 
     /// Somebody who has just logged in, in this role. Nothing was counted, and no refresh recorded.

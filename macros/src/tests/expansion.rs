@@ -124,7 +124,7 @@ fn generics_and_where_clause() {
 #[test]
 fn every_word() {
     check(
-        r#"interval = "1h 500ms", skip_staff, skip_superuser = true, skip_unauthenticated = false,
+        r#"interval = "1h 500ms", skip_staff, skip_superuser = true, skip_unauthenticated = false, passive, skip_prefetch = false,
         skip_paths("/static/", "/media/"), skip_if = requests::is_polling, user = Option<User>, policy = SENSITIVE,
         key = "refreshed_at", crate = prelude::refresh"#,
         "pub(crate) async fn account(user: User) -> Page { Page }",
@@ -139,9 +139,11 @@ fn every_word() {
                         SENSITIVE,
                     )
                     .interval(prelude::refresh::__private::Duration::new(3600, 500000000))
+                    .passive(true)
                     .skip_staff(true)
                     .skip_superuser(true)
                     .skip_unauthenticated(false)
+                    .skip_prefetch(false)
                     .skip_paths(&["/static/", "/media/"])
                     .skip_if(requests::is_polling)
                     .key("refreshed_at");

@@ -194,7 +194,7 @@ fn only_a_near_word_is_suggested() {
         ("skip_path", "did you mean `skip_paths`?"),
         ("skip_supervisor", "did you mean `skip_superuser`?"),
         ("usr", "did you mean `user`?"),
-        ("every", "words are `interval`, `skip_staff`"),
+        ("every", "words are `interval`, `passive`, `skip_staff`"),
     ] {
         let message = messages(super::expand(written, HANDLER)).concat();
         assert!(message.contains(&format!("\n\nhelp: {help}")), "{message}");

@@ -15,7 +15,11 @@ use time::OffsetDateTime;
 
 #[cfg(feature = "redis")]
 use super::release::RecordRef;
-use super::release::{Data, Record, StoreError};
+use super::{
+    release::{Data, Record, StoreError},
+    touch::{FirstTouch, Touched},
+};
+use crate::lifetime::KEY;
 
 /// Reads a record: an array of its fields, or a map of them by name, as upstream's `Record` is read. Its expiry is the one
 /// that stands beside it, if there is one.
@@ -29,7 +33,18 @@ fn decode(bytes: &[u8]) -> Result<Record, decode::Error> {
     rmp_serde::from_slice(bytes)
 }
 
-/// Whether an encoded record holds this data, however it is encoded and in whatever order. No value is built.
+/// The record as a [`FirstTouch`] leaves it; `Err` if somebody was faster.
+pub(super) fn touched_first(
+    bytes: &[u8],
+    beside: Option<OffsetDateTime>,
+    touch: &FirstTouch,
+) -> Result<Result<Record, Touched>, StoreError> {
+    let mut record = read(bytes, beside)?;
+    Ok(touch.apply(&mut record).map(|()| record))
+}
+
+/// Whether an encoded record holds this data, however it is encoded and in whatever order, but for what the session keeps of
+/// its own lifetime. No value is built.
 pub(super) fn holds(record: &[u8], data: &Data) -> bool {
     holds_as_encoded(record, data).is_some() || holds_as_read(record, data)
 }
@@ -39,29 +54,40 @@ pub(super) fn holds(record: &[u8], data: &Data) -> bool {
 fn holds_as_encoded(record: &[u8], data: &Data) -> Option<()> {
     // An array of three: the id, of 16 bytes, then the data.
     let mut rest = record.strip_prefix(&[0x93, 0xc4, 16])?.get(16..)?;
-    let count = u16::try_from(data.len()).ok()?;
-    rest = match u8::try_from(count) {
-        Ok(count @ 0..=15) => rest.strip_prefix(&[0x80 | count])?,
-        _ => (rest.strip_prefix(&[0xde])?).strip_prefix(&count.to_be_bytes())?,
+    let count;
+    (count, rest) = match rest {
+        [head @ 0x80..=0x8f, rest @ ..] => (u16::from(head & 0x0f), rest),
+        [0xde, high, low, rest @ ..] => (u16::from_be_bytes([*high, *low]), rest),
+        _ => return None,
     };
     let (mut keys, mut value) = (Vec::with_capacity(data.len()), Vec::with_capacity(1024));
     for _ in 0..count {
-        let (length, text) = match rest {
-            [head @ 0xa0..=0xbf, text @ ..] => ((head & 0x1f).into(), text),
-            [0xd9, length, text @ ..] => (usize::from(*length), text),
-            [0xda, high, low, text @ ..] => (u16::from_be_bytes([*high, *low]).into(), text),
-            _ => return None,
-        };
-        let (key, after) = text.split_at_checked(length)?;
-        let key = str::from_utf8(key).ok()?;
+        let key;
+        (key, rest) = text(rest)?;
+        if key == KEY {
+            (_, rest) = text(rest)?;
+            continue;
+        }
         value.clear();
         encode::write(&mut value, data.get(key)?).ok()?;
-        rest = after.strip_prefix(value.as_slice())?;
+        rest = rest.strip_prefix(value.as_slice())?;
         keys.push(key);
     }
     keys.sort_unstable();
     let is_each_once = keys.windows(2).all(|pair| pair[0] != pair[1]);
-    is_each_once.then_some(())
+    (is_each_once && keys.len() == data.len()).then_some(())
+}
+
+/// A text as short as can be, and what comes after it.
+fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, text) = match bytes {
+        [head @ 0xa0..=0xbf, text @ ..] => ((head & 0x1f).into(), text),
+        [0xd9, length, text @ ..] => (usize::from(*length), text),
+        [0xda, high, low, text @ ..] => (u16::from_be_bytes([*high, *low]).into(), text),
+        _ => return None,
+    };
+    let (text, after) = text.split_at_checked(length)?;
+    Some((str::from_utf8(text).ok()?, after))
 }
 
 /// Goes through the record as `serde_json` would read it.
@@ -93,6 +119,7 @@ fn same<E: Error>(is_same: bool) -> Result<(), E> {
 /// order that `expected` has.
 fn entries<'a, 'de, A: MapAccess<'de>>(
     mut map: A,
+    passed_over: Option<&str>,
     expected: &(impl ExactSizeIterator<Item = (&'a String, &'a Value)> + Clone),
     get: impl Fn(&str) -> Option<&'a Value>,
 ) -> Result<(), A::Error> {
@@ -101,6 +128,10 @@ fn entries<'a, 'de, A: MapAccess<'de>>(
     // Which values were found, from where the order differs: none twice.
     let mut found: Option<Vec<usize>> = None;
     while let Some(key) = map.next_key::<&str>()? {
+        if passed_over == Some(key) {
+            map.next_value::<IgnoredAny>()?;
+            continue;
+        }
         let value = match in_order.next() {
             Some((next, value)) if found.is_none() && next == key => value,
             _ => {
@@ -197,9 +228,9 @@ impl<'de> Visitor<'de> for Is<'_> {
                 }
                 same(is_seen)
             }
-            Self::Data(data) => entries(found, &data.iter(), |key| data.get(key)),
+            Self::Data(data) => entries(found, Some(KEY), &data.iter(), |key| data.get(key)),
             Self::Value(Value::Object(object)) => {
-                entries(found, &object.iter(), |key| object.get(key))
+                entries(found, None, &object.iter(), |key| object.get(key))
             }
             // A number of any precision is a map of its own kind.
             Self::Value(value) => {

@@ -45,7 +45,7 @@ pub use sql::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sql::SqliteStore;
 #[doc(hidden)]
-pub use touch::EncodedLoad;
+pub use touch::{EncodedLoad, FirstTouch};
 pub use touch::{IntoTouch, Touch, Touched};
 
 pub use crate::session::{Release, V0_14, V0_15};

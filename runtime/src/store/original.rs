@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 #[cfg(feature = "_encoded")]
 use super::encoded;
 use super::release::Data;
+use crate::lifetime::KEY;
 
 /// A session's data as the store has it, for as long as the session is in use.
 pub(crate) enum Original {
@@ -26,8 +27,10 @@ pub(crate) enum Original {
 }
 
 impl Original {
+    /// But for what the session keeps of its own lifetime, which no handler sees.
     pub(crate) fn of(data: &Data) -> Self {
-        let hashes = data.iter().map(|(key, value)| {
+        let seen = data.iter().filter(|(key, _)| *key != KEY);
+        let hashes = seen.map(|(key, value)| {
             let mut hasher = hasher();
             hasher.write(key.as_bytes());
             hash_value(value, &mut hasher);

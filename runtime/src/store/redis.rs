@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use super::{
     encoded,
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
-    touch::{EncodedLoad, Touch, Touched},
+    touch::{EncodedLoad, FirstTouch, Touch, Touched},
 };
 use crate::{
     schedule::Millis,
@@ -59,6 +59,15 @@ static TOUCH: LazyLock<Script> = LazyLock::new(|| {
         if string.find(redis.call('GETRANGE', KEYS[1], -#ARGV[3], -1), form) then
             redis.call('SETRANGE', KEYS[1], redis.call('STRLEN', KEYS[1]) - #ARGV[3], ARGV[3])
         end
+        return 1",
+    )
+});
+
+/// ARGV: the record as it was, as it is to be, and when it expires. Answers whether it still was so.
+static REPLACE: LazyLock<Script> = LazyLock::new(|| {
+    Script::from_lua(
+        r"if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+        redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
         return 1",
     )
 });
@@ -182,12 +191,7 @@ fn backend(error: fred::error::Error) -> StoreError {
 impl<C: Client, R: Release> OwnStore<R> for RedisStore<C> {
     async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
         loop {
-            let tried = RecordRef {
-                id: record.id,
-                data: &record.data,
-                expiry_date: record.expiry_date,
-            };
-            if self.set(tried, SetOptions::NX).await? {
+            if self.set(record.as_ref(), SetOptions::NX).await? {
                 return Ok(());
             }
             record.id = SessionId(R::random_id());
@@ -233,6 +237,29 @@ impl<C: Client> Touch for RedisStore<C> {
             0 => Touched::NotDue,
             _ => Touched::Gone,
         })
+    }
+
+    async fn touch_first(&self, touch: FirstTouch) -> Result<Option<Touched>, BoxError> {
+        let Some((bytes, expiry_date)) = self.get(touch.id).await? else {
+            return Ok(Some(Touched::Gone));
+        };
+        let record = match encoded::touched_first(&bytes, expiry_date, &touch)? {
+            Ok(record) => record,
+            Err(touched) => return Ok(Some(touched)),
+        };
+        let replacement = encoded::with_end(record.as_ref())?;
+        let arguments = vec![
+            Value::from(bytes.as_slice()),
+            Value::from(replacement.as_slice()),
+            millis(touch.expiry).into(),
+        ];
+        let is_replaced = self.run(&REPLACE, touch.id, arguments).await? == 1;
+        // Else somebody has just written the session.
+        Ok(Some(if is_replaced {
+            Touched::Done
+        } else {
+            Touched::NotDue
+        }))
     }
 
     async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {

@@ -47,6 +47,17 @@ pub struct Record {
     pub expiry_date: OffsetDateTime,
 }
 
+#[cfg(feature = "_encoded")]
+impl Record {
+    pub(crate) fn as_ref(&self) -> RecordRef<'_> {
+        RecordRef {
+            id: self.id,
+            data: &self.data,
+            expiry_date: self.expiry_date,
+        }
+    }
+}
+
 /// The same, its data borrowed.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "redis", derive(serde::Serialize))]

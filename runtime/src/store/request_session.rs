@@ -18,10 +18,10 @@ use super::{
     attempt::{Attempts, TouchFailed},
     original::Original,
     release::{Record, RecordRef, SessionId, StoreError},
-    touch::Touched,
+    touch::{FirstTouch, Touched},
 };
 use crate::{
-    lifetime::Lifetime,
+    lifetime::{Expiry, KEY, Lifetime, OwnLifetime, Settings},
     schedule::{Extension, Millis},
     session::{Session, SessionError},
     spared_cookies::SparedCookies,
@@ -34,6 +34,7 @@ pub(crate) type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 pub(crate) struct Common {
     pub(crate) attempts: Attempts,
     pub(crate) clock: Option<Clock>,
+    pub(crate) settings: Settings,
     /// How many sessions this process has ended.
     ended: Arc<AtomicU64>,
 }
@@ -58,6 +59,7 @@ impl fmt::Debug for Common {
         f.debug_struct("Common")
             .field("attempts", &self.attempts)
             .field("clock", &self.clock.is_some())
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
@@ -72,13 +74,16 @@ pub(super) trait AnyStore: Send + Sync {
         due_before: Millis,
         expiry: Millis,
     ) -> BoxFuture<'_, Result<Touched, BoxError>>;
+
+    fn touch_first(&self, touch: FirstTouch) -> BoxFuture<'_, Result<Touched, BoxError>>;
 }
 
 pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A record, and its data as the store has it.
+/// A record without the entry of its own lifetime, that, and the data as the store has it.
 pub(super) struct LoadedRecord {
     pub(super) record: Record,
+    pub(super) kept: OwnLifetime,
     pub(super) original: Original,
 }
 
@@ -95,10 +100,20 @@ struct State {
     known: Option<KnownRecord>,
     /// A record that was loaded before the session asked for it, or that it is not there: the session's load takes it over.
     ahead: Option<(SessionId, Option<Record>)>,
-    /// The session itself, until the handler has answered: it knows its own lifetime.
+    /// The session itself, until tower-sessions' layer has done with it.
     session: Option<Session>,
-    /// Its lifetime before the handler, and when the handler had answered.
-    lifetimes: Option<(Lifetime, Lifetime)>,
+    /// The expiry that tower-sessions' layer gives, once it has made the session.
+    layer: Option<Option<Expiry>>,
+    /// The session's expiry when it was last looked at. If it is another one now, the application has set it.
+    seen: Option<Expiry>,
+    /// The session's own lifetime: as it was loaded or written, and since when it counts if the record does not say.
+    own: OwnLifetime,
+    /// What the application has said since.
+    said: Said,
+    /// When the session would have ended whose id is being renewed.
+    renewed: Option<Millis>,
+    /// The request is no activity: what it writes extends nothing.
+    is_passive: bool,
     refreshed: Option<Refreshed>,
     next_save: NextSave,
     spared_cookies: Option<SparedCookies>,
@@ -108,7 +123,17 @@ struct State {
 struct KnownRecord {
     id: SessionId,
     expiry: Millis,
+    kept: OwnLifetime,
     original: Original,
+}
+
+/// What the application has said of the session's lifetime, and the store does not have yet.
+#[derive(Default)]
+struct Said {
+    /// `Some(None)`: the layer's.
+    expiry: Option<Option<Expiry>>,
+    started: Option<Millis>,
+    max_lifetime: Option<Option<Duration>>,
 }
 
 /// A session that this request has refreshed.
@@ -124,7 +149,9 @@ enum NextSave {
     /// Somebody wants it saved, and so extended.
     #[default]
     Asked,
-    /// The layer saves at the end of a request that has extended the session already.
+    /// The layer saves at the end of the request.
+    AtEnd,
+    /// The same, of a request that has extended the session already.
     Extended,
     /// The same, and nobody but this crate asked for it, to have the cookie sent.
     CookieOnly,
@@ -132,13 +159,12 @@ enum NextSave {
 
 /// What a save comes to.
 pub(super) enum Save {
-    /// The store has the data, and the request has extended the session.
+    /// The store has the data, and the session is not to be extended, or has been.
     Nothing,
-    /// The store has the data: its expiry is moved. If the application asks for this very end, a write does it where a touch
-    /// can't.
-    Touch { expiry: Millis, is_asked: bool },
-    /// The data has changed, or the application shortens the session, which only a write can.
-    Write { expiry: Millis },
+    /// The store has the data: its expiry is moved.
+    Touch { expiry: Millis },
+    /// The data has changed, or what the session keeps of its lifetime.
+    Write { expiry: Millis, kept: OwnLifetime },
 }
 
 /// What became of a refresh.
@@ -151,27 +177,102 @@ pub(crate) enum TouchResult {
     Failed,
 }
 
+/// A session's record, and how long it lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LiveSession {
+    pub(crate) expiry: Millis,
+    pub(crate) lifetime: Lifetime,
+    /// Whether its record says what its absolute limit counts from, if it has one.
+    pub(crate) is_counted: bool,
+}
+
 impl State {
-    /// The end of a session that is saved now, and whether the application has given it another lifetime on this request.
-    /// tower-sessions has dated it by the real time.
-    fn end(&mut self, now: Millis, dated: OffsetDateTime) -> (Millis, bool) {
-        let by_date = || Lifetime::Rolling(dated - OffsetDateTime::now_utc()).end(now);
-        match (&self.session, self.lifetimes) {
-            (Some(session), Some((before, _))) => {
-                let lifetime = session.lifetime();
-                (lifetime.end(now), lifetime != before)
-            }
-            // The handler has answered. A socket, or a layer between tower-sessions' and ours, may have set another since.
-            (None, Some((before, lifetime))) => {
-                let as_it_was = OffsetDateTime::from(lifetime.end(Millis::now()));
-                if (dated - as_it_was).abs() < Duration::SECOND {
-                    (lifetime.end(now), lifetime != before)
-                } else {
-                    (by_date(), true)
-                }
-            }
-            // Saved by such a layer before the handler: its date is all that is known.
-            (_, None) => (by_date(), false),
+    /// Notices what the application has set since the session was last looked at.
+    fn notice(&mut self, expiry: Option<Expiry>) {
+        if let Some(layer) = self.layer
+            && expiry != self.seen
+        {
+            self.said.expiry = Some(expiry.filter(|_| expiry != layer));
+            self.seen = expiry;
+        }
+    }
+
+    /// The same for a session that is being saved, which tower-sessions has dated by the real time.
+    fn notice_saved(&mut self, now: Millis, dated: OffsetDateTime) {
+        if let Some(session) = &self.session {
+            self.notice(session.expiry());
+            return;
+        }
+        // The layer has done with the session, but somebody has kept it. If he has set another lifetime, all that is known
+        // is when it ends: a fixed end then, since that is never later than what was meant.
+        let real_now = Millis::now();
+        let as_seen = Expiry::date(self.seen, real_now);
+        let dated = Millis::from(dated);
+        if as_seen.since(dated).max(dated.since(as_seen)) >= Duration::SECOND {
+            let end = now.saturating_add(dated.since(real_now));
+            self.notice(Some(Expiry::AtDateTime(end)));
+            self.seen = Some(Expiry::AtDateTime(dated));
+        }
+    }
+
+    /// The session's own lifetime, as its record is to keep it.
+    fn own(&self) -> OwnLifetime {
+        let Said {
+            expiry,
+            started,
+            max_lifetime,
+        } = self.said;
+        OwnLifetime {
+            expiry: expiry.unwrap_or(self.own.expiry),
+            started: started.or(self.own.started),
+            max_lifetime: max_lifetime.unwrap_or(self.own.max_lifetime),
+        }
+    }
+
+    fn lifetime(&self, settings: &Settings) -> Lifetime {
+        Lifetime::new(self.layer.flatten(), &self.own(), settings)
+    }
+
+    /// Has an absolute limit count from `now` if nothing else is known.
+    fn count_from(&mut self, now: Millis, settings: &Settings) {
+        let own = self.own();
+        if own.started.is_none() && own.max_lifetime(settings).is_some() {
+            self.own.started = Some(now);
+        }
+    }
+
+    /// When a session ends that is saved now.
+    fn end(&self, now: Millis, dated: OffsetDateTime, settings: &Settings) -> Millis {
+        if self.layer.is_some() {
+            return self.lifetime(settings).end_at(now);
+        }
+        // Saved by a layer between tower-sessions' and ours, before the request has come here: its date is all that is known.
+        let left = Millis::from(dated).since(Millis::now());
+        let end = now.saturating_add(left);
+        self.own.end(settings).map_or(end, |limit| limit.min(end))
+    }
+
+    /// Whether the application wants the record to keep another lifetime than it does.
+    fn keeps_another(&self, known: &KnownRecord) -> bool {
+        let mut kept = known.kept;
+        if kept.started.is_none() && self.said.started.is_none() {
+            // Nobody's wish: a session from before the limit. The next touch records it.
+            kept.started = self.own.started;
+        }
+        self.own() != kept
+    }
+
+    /// Has the cookie that is about to be sent live as long as the session does.
+    fn date_cookie(&mut self, now: Millis, settings: &Settings) {
+        let Some(session) = &self.session else { return };
+        let cookie = self.lifetime(settings).cookie(now);
+        let is_so = match session.expiry() {
+            None => cookie == Expiry::OnSessionEnd,
+            Some(expiry) => cookie == expiry,
+        };
+        if !is_so {
+            session.set_expiry(cookie);
+            self.seen = Some(cookie);
         }
     }
 
@@ -208,23 +309,61 @@ impl RequestSession {
             .map(|(_, record)| record)
     }
 
-    /// Remembers what was loaded. A record that has ended by the injected clock is none.
+    /// Remembers what was loaded. A record that has ended by the injected clock is none, nor is one past its end.
     pub(super) fn learn_load(&self, id: SessionId, loaded: Option<LoadedRecord>) -> Option<Record> {
-        let live = loaded.filter(|loaded| !self.common.has_ended(loaded.record.expiry_date.into()));
-        let Some(LoadedRecord { record, original }) = live else {
+        let live = loaded.and_then(|loaded| self.live(&loaded).map(|expiry| (loaded, expiry)));
+        let Some((loaded, expiry)) = live else {
             self.forget(id);
             return None;
         };
-        self.learn(id, record.expiry_date.into(), original);
+        let LoadedRecord {
+            record,
+            kept,
+            original,
+        } = loaded;
+        let mut state = self.state();
+        state.known = Some(KnownRecord {
+            id,
+            expiry,
+            kept,
+            original,
+        });
+        state.own = kept;
+        state.count_from(self.common.now(), &self.common.settings);
         Some(record)
     }
 
-    pub(super) fn learn(&self, id: SessionId, expiry: Millis, original: Original) {
-        self.state().known = Some(KnownRecord {
+    /// When a loaded record ends; `None` if it has ended.
+    fn live(&self, loaded: &LoadedRecord) -> Option<Millis> {
+        let expiry = Millis::from(loaded.record.expiry_date);
+        let now = self.common.now();
+        let end = loaded.kept.end(&self.common.settings);
+        let is_over = self.common.has_ended(expiry) || end.is_some_and(|end| end <= now);
+        (!is_over).then(|| end.map_or(expiry, |end| end.min(expiry)))
+    }
+
+    /// Remembers what was written.
+    pub(super) fn learn_write(&self, id: SessionId, written: Written) {
+        let Written {
+            expiry,
+            kept,
+            original,
+        } = written;
+        let mut state = self.state();
+        state.known = Some(KnownRecord {
             id,
             expiry,
+            kept,
             original,
         });
+        state.own = kept;
+        state.said = Said::default();
+        state.renewed = None;
+    }
+
+    /// Whether anything is known of the record, as after a load.
+    pub(super) fn knows(&self, id: SessionId) -> bool {
+        self.state().known(id).is_some()
     }
 
     fn forget(&self, id: SessionId) {
@@ -236,30 +375,75 @@ impl RequestSession {
 
     pub(super) fn ended(&self, id: SessionId) {
         self.common.ended.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut state = self.state();
+            // `cycle_id` takes the id from the session before it deletes the record, `flush` after.
+            let renews = (state.session.as_ref()).is_some_and(|session| session.id().is_none());
+            if renews {
+                state.renewed = state.known(id).map(|known| known.expiry);
+            } else {
+                state.own = OwnLifetime::default();
+                state.said = Said::default();
+            }
+        }
         self.forget(id);
     }
 
-    /// When a record that is created now will end. `None` if it is not to be created: its session was ended while its cookie
-    /// was on the way, and a refresh never creates one.
-    pub(super) fn create(&self, record: &Record) -> Option<Millis> {
+    /// When a record that is created now will end, and what it is to keep. `None` if it is not to be created: its session was
+    /// ended while its cookie was on the way, and a refresh never creates one.
+    pub(super) fn create(&self, record: &Record) -> Option<(Millis, OwnLifetime)> {
+        let (now, settings) = (self.common.now(), &self.common.settings);
         let mut state = self.state();
         let reason = std::mem::take(&mut state.next_save);
-        let is_ghost = reason == NextSave::CookieOnly && record.data.is_empty();
-        (!is_ghost).then(|| state.end(self.common.now(), record.expiry_date).0)
+        state.notice_saved(now, record.expiry_date);
+        if reason == NextSave::CookieOnly && record.data.is_empty() {
+            return None;
+        }
+        state.count_from(now, settings);
+        let end = state.end(now, record.expiry_date, settings);
+        let expiry = match state.renewed {
+            Some(expiry) if state.is_passive && state.said.expiry.is_none() => expiry.min(end),
+            _ => end,
+        };
+        if reason != NextSave::Asked {
+            state.date_cookie(now, settings);
+        }
+        Some((expiry, state.own()))
     }
 
     pub(super) fn save(&self, record: RecordRef<'_>) -> Save {
+        let (now, settings) = (self.common.now(), &self.common.settings);
         let mut state = self.state();
-        let (expiry, is_asked) = state.end(self.common.now(), record.expiry_date);
         let reason = std::mem::take(&mut state.next_save);
-        match state.known(record.id) {
-            Some(known) if self.common.has_ended(known.expiry) => Save::Nothing,
-            Some(known) if known.original.is(record.data) => match reason {
-                _ if is_asked && expiry < known.expiry => Save::Write { expiry },
-                NextSave::Extended | NextSave::CookieOnly if !is_asked => Save::Nothing,
-                _ => Save::Touch { expiry, is_asked },
-            },
-            _ => Save::Write { expiry },
+        state.notice_saved(now, record.expiry_date);
+        if reason != NextSave::Asked {
+            state.date_cookie(now, settings);
+        }
+        let end = state.end(now, record.expiry_date, settings);
+        let kept = state.own();
+        let state = &*state;
+        let Some(known) = state.known.as_ref().filter(|known| known.id == record.id) else {
+            return Save::Nothing;
+        };
+        let limit = known.kept.end(settings);
+        if self.common.has_ended(known.expiry) || limit.is_some_and(|limit| limit <= now) {
+            return Save::Nothing;
+        }
+        let has_same_expiry = kept.expiry == known.kept.expiry;
+        let expiry = if state.is_passive && has_same_expiry {
+            known.expiry.min(end)
+        } else {
+            end
+        };
+        if state.keeps_another(known) || !known.original.is(record.data) {
+            return Save::Write { expiry, kept };
+        }
+        match reason {
+            _ if state.is_passive => Save::Nothing,
+            // It was set to what it is. That changes nothing, so it extends nothing.
+            NextSave::AtEnd if state.said.expiry.is_some() => Save::Nothing,
+            NextSave::Extended | NextSave::CookieOnly => Save::Nothing,
+            NextSave::Asked | NextSave::AtEnd => Save::Touch { expiry },
         }
     }
 
@@ -269,15 +453,51 @@ impl RequestSession {
         due_before: Millis,
         expiry: Millis,
     ) -> Result<Touched, TouchFailed> {
-        let touch = self.store.touch(id, due_before, expiry);
+        let first = self.first_touch(id, expiry);
+        let started = first.as_ref().map(|(started, _)| *started);
+        let touch = match first {
+            Some((_, touch)) => self.store.touch_first(touch),
+            None => self.store.touch(id, due_before, expiry),
+        };
         let touched = self.common.attempts.touch(touch).await?;
         if touched == Touched::Done
             && let Some(known) = self.state().known(id)
         {
             known.expiry = expiry;
+            known.kept.started = started.or(known.kept.started);
         }
         Ok(touched)
     }
+
+    /// A touch that records as well since when the session's absolute limit counts, if its record does not say.
+    fn first_touch(&self, id: SessionId, expiry: Millis) -> Option<(Millis, FirstTouch)> {
+        let mut state = self.state();
+        let started = state.own.started?;
+        let known = state
+            .known(id)
+            .filter(|known| known.kept.started.is_none())?;
+        let own = OwnLifetime {
+            started: Some(started),
+            ..known.kept
+        };
+        Some((
+            started,
+            FirstTouch {
+                id,
+                key: KEY,
+                was: known.kept.to_text(),
+                text: own.to_text()?,
+                expiry: expiry.into(),
+            },
+        ))
+    }
+}
+
+/// A record as it was written.
+pub(super) struct Written {
+    pub(super) expiry: Millis,
+    pub(super) kept: OwnLifetime,
+    pub(super) original: Original,
 }
 
 /// What layers and extractors further in ask.
@@ -286,33 +506,87 @@ impl RequestSession {
         self.common.now()
     }
 
-    /// When the session ends; `None` if it is not there. Loads the record if nobody has yet.
+    /// The session's record; `None` if it is not there. Loads the record if nobody has yet.
     ///
     /// The record goes to the session, so that whoever reads it next shares this load. A session whose record is not
     /// there is left alone: tower-sessions removes the cookie of one that has looked in vain.
-    pub(crate) async fn expiry(&self, session: &Session) -> Result<Option<Millis>, SessionError> {
+    pub(crate) async fn find(
+        &self,
+        session: &Session,
+    ) -> Result<Option<LiveSession>, SessionError> {
         let Some(id) = session.id().map(SessionId) else {
             return Ok(None);
         };
-        {
-            let mut state = self.state();
-            if let Some(known) = state.known(id) {
-                let expiry = known.expiry;
-                return Ok((!self.common.has_ended(expiry)).then_some(expiry));
-            }
-            if state.ahead == Some((id, None)) {
-                return Ok(None);
-            }
+        if let Some(found) = self.look_up(id, session) {
+            return Ok(found);
         }
         let record = self.learn_load(id, self.load(id).await?);
-        let expiry = record.as_ref().map(|record| record.expiry_date.into());
+        let is_there = record.is_some();
         self.state().ahead = Some((id, record));
-        if expiry.is_some() {
+        if is_there {
             // Now, so that a later `Session::load` is one of its own.
             session.get_value("").await?;
             self.state().ahead = None;
         }
-        Ok(expiry)
+        Ok(self.look_up(id, session).flatten())
+    }
+
+    /// How long the session lives, as far as that is known.
+    pub(crate) fn lifetime(&self, session: &Session) -> Lifetime {
+        let mut state = self.state();
+        state.notice(session.expiry());
+        state.lifetime(&self.common.settings)
+    }
+
+    /// What is known without a load; `None` if nothing is.
+    #[allow(clippy::option_option)]
+    fn look_up(&self, id: SessionId, session: &Session) -> Option<Option<LiveSession>> {
+        let mut state = self.state();
+        state.notice(session.expiry());
+        let lifetime = state.lifetime(&self.common.settings);
+        let state = &*state;
+        if let Some(known) = state.known.as_ref().filter(|known| known.id == id) {
+            let end = lifetime
+                .end
+                .map_or(known.expiry, |end| end.min(known.expiry));
+            let is_over =
+                self.common.has_ended(end) || lifetime.end.is_some_and(|end| end <= self.now());
+            let is_counted = known.kept.started.is_some() || state.own.started.is_none();
+            return Some((!is_over).then_some(LiveSession {
+                expiry: end,
+                lifetime,
+                is_counted,
+            }));
+        }
+        (state.ahead == Some((id, None))).then_some(None)
+    }
+
+    /// Whether the session's record was there when it was last loaded or written.
+    pub(crate) fn knows_of(&self, session: &Session) -> bool {
+        (session.id()).is_some_and(|id| self.knows(SessionId(id)))
+    }
+
+    /// Looks into the store for a session that has been held for long: others may have extended it, or set another lifetime.
+    ///
+    /// The session keeps its data, and what that is compared with when it is saved.
+    pub(crate) async fn look_again(&self, session: &Session) -> Result<(), SessionError> {
+        let Some(id) = session.id().map(SessionId) else {
+            return Ok(());
+        };
+        let loaded = self.load(id).await?;
+        let live = loaded.and_then(|loaded| self.live(&loaded).map(|expiry| (loaded.kept, expiry)));
+        let Some((kept, expiry)) = live else {
+            self.forget(id);
+            self.state().ahead = Some((id, None));
+            return Ok(());
+        };
+        let mut state = self.state();
+        if let Some(known) = state.known(id) {
+            (known.expiry, known.kept) = (expiry, kept);
+            state.own = kept;
+            state.count_from(self.common.now(), &self.common.settings);
+        }
+        Ok(())
     }
 
     /// Loads a record, within the limit of a touch.
@@ -336,11 +610,7 @@ impl RequestSession {
         let ended = self.common.ended.load(Ordering::Relaxed);
         match self.touch_record(id, due_before, expiry).await {
             Ok(Touched::Done) => {
-                let lifetime = session.lifetime();
-                let mut state = self.state();
-                state.refreshed = Some(Refreshed { id, ended });
-                // What was set before the refresh is in force now.
-                state.lifetimes = state.lifetimes.map(|_| (lifetime, lifetime));
+                self.state().refreshed = Some(Refreshed { id, ended });
                 TouchResult::Done
             }
             Ok(Touched::NotDue) => TouchResult::NotDue,
@@ -349,21 +619,47 @@ impl RequestSession {
         }
     }
 
-    /// The handler is about to run.
-    pub(crate) fn enter(&self, session: Session) {
-        let lifetime = session.lifetime();
-        let mut state = self.state();
-        state.lifetimes = Some((lifetime, lifetime));
-        state.session = Some(session);
+    /// Whether this request is no activity. Of several policies, the last one to ask decides.
+    pub(crate) fn set_passive(&self, is_passive: bool) {
+        self.state().is_passive = is_passive;
     }
 
-    /// The handler has answered, or was dropped: the session is let go, since it holds this.
-    pub(crate) fn leave(&self) {
+    /// The absolute limit counts from now.
+    pub(crate) fn restart(&self) {
+        let now = self.common.now();
+        self.state().said.started = Some(now);
+    }
+
+    /// Gives the session an absolute limit of its own.
+    pub(crate) fn set_max_lifetime(&self, max_lifetime: Option<Duration>) {
         let mut state = self.state();
-        let session = state.session.take();
-        if let (Some(session), Some((_, now))) = (session, &mut state.lifetimes) {
-            *now = session.lifetime();
+        state.said.max_lifetime = Some(max_lifetime);
+        state.count_from(self.common.now(), &self.common.settings);
+    }
+
+    /// Whether the application has said something of the absolute limit that is not written yet.
+    pub(crate) fn has_said(&self) -> bool {
+        let state = self.state();
+        state.said.started.is_some() || state.said.max_lifetime.is_some()
+    }
+
+    /// Whether the session's record, which is there, has to keep something that was said.
+    pub(crate) fn has_to_keep(&self, session: &Session) -> bool {
+        let mut state = self.state();
+        state.notice(session.expiry());
+        let state = &*state;
+        let known = (state.known.as_ref()).filter(|known| session.id() == Some(known.id.0));
+        known.is_some_and(|known| state.keeps_another(known))
+    }
+
+    /// The handler is about to run, or something between it and tower-sessions' layer.
+    pub(crate) fn enter(&self, session: Session) {
+        let mut state = self.state();
+        if state.layer.is_none() {
+            state.seen = session.expiry();
+            state.layer = Some(state.seen);
         }
+        state.session = Some(session);
     }
 
     /// Whether this request has refreshed the session.
@@ -390,16 +686,18 @@ impl RequestSession {
     pub(crate) fn settle(&self, session: &Session) -> bool {
         let mut state = self.state();
         let is_refreshed = state.refreshed(session).is_some();
-        if is_refreshed {
-            state.next_save = NextSave::Extended;
-        }
+        state.next_save = if is_refreshed {
+            NextSave::Extended
+        } else {
+            NextSave::AtEnd
+        };
         is_refreshed
     }
 
     /// Has tower-sessions send the cookie of a session that nobody has changed.
     pub(crate) fn send_cookie(&self, session: &Session) {
         self.state().next_save = NextSave::CookieOnly;
-        session.send_cookie();
+        session.mark_modified();
     }
 
     /// Keeps for the end of the request what the layer is not to remove.
@@ -407,9 +705,13 @@ impl RequestSession {
         self.state().spared_cookies = Some(cookies);
     }
 
-    /// The layer has done with the request. Whoever saves later asks for himself.
+    /// The layer has done with the request, or was dropped: the session is let go, since it holds this. Whoever saves later
+    /// asks for himself.
     pub(crate) fn finish(&self) -> Option<SparedCookies> {
         let mut state = self.state();
+        if let Some(session) = state.session.take() {
+            state.notice(session.expiry());
+        }
         state.next_save = NextSave::Asked;
         state.spared_cookies.take()
     }

@@ -6,11 +6,16 @@ use axum::BoxError;
 
 use super::{
     original::Original,
-    release::{OwnStore, Record, RecordRef, SessionId, StoreError, StoreOf, session_store},
-    request_session::{AnyStore, BoxFuture, Common, LoadedRecord, RequestSession, Save},
-    touch::{EncodedLoad, Touch, Touched},
+    release::{Data, OwnStore, Record, RecordRef, SessionId, StoreError, StoreOf, session_store},
+    request_session::{AnyStore, BoxFuture, Common, LoadedRecord, RequestSession, Save, Written},
+    touch::{EncodedLoad, FirstTouch, Touch, Touched, touch_first},
 };
-use crate::{schedule::Millis, session::for_each_release};
+use crate::{
+    events,
+    lifetime::{KEY, OwnLifetime},
+    schedule::Millis,
+    session::for_each_release,
+};
 
 /// What [`LifetimeLayer`](crate::LifetimeLayer) hands to its closure: the application's store, for one request.
 ///
@@ -60,15 +65,38 @@ impl<S: Touch + StoreOf<R>, R: 'static> ReleasedStore<S, R> {
             #[cfg(feature = "_encoded")]
             EncodedLoad::Found { bytes, expiry_date } => {
                 let record = super::encoded::read(&bytes, expiry_date)?;
-                let original = Original::Bytes(bytes);
-                Some(LoadedRecord { record, original })
+                Some(loaded(record, |_| Original::Bytes(bytes)))
             }
-            EncodedLoad::Unsupported => self.store.load(id).await?.map(|record| {
-                let original = Original::of(&record.data);
-                LoadedRecord { record, original }
-            }),
+            EncodedLoad::Unsupported => {
+                let record = self.store.load(id).await?;
+                record.map(|record| loaded(record, Original::of))
+            }
         })
     }
+}
+
+/// Takes the session's own lifetime out of its record: nobody else sees that.
+fn loaded(mut record: Record, original: impl FnOnce(&Data) -> Original) -> LoadedRecord {
+    let kept = record.data.remove(KEY).and_then(|entry| {
+        let own = entry.as_str().and_then(OwnLifetime::from_text);
+        if own.is_none() {
+            events::bad_lifetime();
+        }
+        own
+    });
+    LoadedRecord {
+        kept: kept.unwrap_or_default(),
+        original: original(&record.data),
+        record,
+    }
+}
+
+/// Puts it back, in place of whatever a handler has put there.
+fn keep(kept: OwnLifetime, data: &mut Data) {
+    match kept.to_text() {
+        Some(text) => data.insert(KEY.to_owned(), text.into()),
+        None => data.remove(KEY),
+    };
 }
 
 impl<S: Touch + StoreOf<R>, R: 'static> AnyStore for ReleasedStore<S, R> {
@@ -84,44 +112,65 @@ impl<S: Touch + StoreOf<R>, R: 'static> AnyStore for ReleasedStore<S, R> {
     ) -> BoxFuture<'_, Result<Touched, BoxError>> {
         Box::pin(self.store.touch(id, due_before.into(), expiry.into()))
     }
-}
 
-impl<S: Touch + StoreOf<R>, R: 'static> RequestStore<S, R> {
-    async fn write(&self, record: RecordRef<'_>, expiry: Millis) -> Result<(), StoreError> {
-        let (id, original) = (record.id, Original::of(record.data));
-        let record = Record {
-            expiry_date: expiry.into(),
-            ..record.to_owned()
-        };
-        self.store.store.save(record).await?;
-        self.request.learn(id, expiry, original);
-        Ok(())
+    fn touch_first(&self, touch: FirstTouch) -> BoxFuture<'_, Result<Touched, BoxError>> {
+        Box::pin(async move {
+            match self.store.touch_first(touch.clone()).await? {
+                Some(touched) => Ok(touched),
+                None => Ok(touch_first(&self.store, &touch).await?),
+            }
+        })
     }
 }
 
 impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
     async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
-        let Some(expiry) = self.request.create(record) else {
+        let Some((expiry, kept)) = self.request.create(record) else {
             return Ok(());
         };
         record.expiry_date = expiry.into();
-        self.store.store.create(record).await?;
-        (self.request).learn(record.id, expiry, Original::of(&record.data));
+        keep(kept, &mut record.data);
+        let created = self.store.store.create(record).await;
+        record.data.remove(KEY);
+        created?;
+        let original = Original::of(&record.data);
+        let written = Written {
+            expiry,
+            kept,
+            original,
+        };
+        self.request.learn_write(record.id, written);
         Ok(())
     }
 
     async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
         let id = record.id;
+        if !self.request.knows(id) {
+            // `clear` needs no record. What that keeps of its lifetime is kept all the same.
+            let loaded = self.store.load(id).await?;
+            self.request.learn_load(id, loaded);
+        }
         match self.request.save(record) {
             Save::Nothing => {}
-            Save::Touch { expiry, is_asked } => {
+            Save::Touch { expiry } => {
                 // A failure is reported; a page that has changed nothing does not fail for it.
-                let touched = self.request.touch_record(id, expiry, expiry).await;
-                if is_asked && !matches!(touched, Ok(Touched::Done | Touched::Gone)) {
-                    self.write(record, expiry).await?;
-                }
+                let _ = self.request.touch_record(id, expiry, expiry).await;
             }
-            Save::Write { expiry } => self.write(record, expiry).await?,
+            Save::Write { expiry, kept } => {
+                let original = Original::of(record.data);
+                let mut record = Record {
+                    expiry_date: expiry.into(),
+                    ..record.to_owned()
+                };
+                keep(kept, &mut record.data);
+                self.store.store.save(record).await?;
+                let written = Written {
+                    expiry,
+                    kept,
+                    original,
+                };
+                self.request.learn_write(id, written);
+            }
         }
         Ok(())
     }
@@ -195,7 +244,7 @@ mod tests {
         let (store, request) = RequestStore::new(&Arc::new(released), &Arc::default());
         let theirs = tower_sessions::Session::new(Some(record.id), Arc::new(store), None);
         let ours = Session::V0_14(theirs.clone());
-        assert!(request.expiry(&ours).await.unwrap().is_some());
+        assert!(request.find(&ours).await.unwrap().is_some());
 
         request.send_cookie(&ours);
         theirs.flush().await.unwrap();

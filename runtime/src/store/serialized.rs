@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::{
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, StoreOf, session_store},
-    touch::{Touch, Touched},
+    touch::{FirstTouch, Touch, Touched, touch_first},
 };
 use crate::session::{V0_14, for_each_release};
 
@@ -142,6 +142,12 @@ impl<S: StoreOf<R>, R: 'static> Touch for Serialized<S, R> {
             Ok(Touched::Done)
         };
         Ok(self.in_turn(id, touch).await?)
+    }
+
+    async fn touch_first(&self, touch: FirstTouch) -> Result<Option<Touched>, BoxError> {
+        let id = touch.id;
+        let first = |store: Arc<S>| async move { touch_first(&*store, &touch).await };
+        Ok(Some(self.in_turn(id, first).await?))
     }
 }
 

@@ -19,7 +19,7 @@ use tower_sessions::{
 use super::{
     encoded,
     release::{SessionId, StoreError},
-    touch::{EncodedLoad, Touch, Touched},
+    touch::{EncodedLoad, FirstTouch, Touch, Touched},
 };
 
 /// A store's statements, its table's name filled in.
@@ -29,6 +29,8 @@ struct Statements {
     load: String,
     /// data, expiry, id, now.
     update: String,
+    /// data, expiry, id, data as it was, now.
+    replace: String,
     /// expiry, id, due before, expiry, now.
     touch: String,
     /// id, now.
@@ -80,6 +82,10 @@ macro_rules! sql_store {
                     update: format!(
                         "update {table} set data = {}, expiry_date = {} where id = {} and {expiry} > {}",
                         p(1), p(2), p(3), t(4),
+                    ),
+                    replace: format!(
+                        "update {table} set data = {}, expiry_date = {} where id = {} and data = {} and {expiry} > {}",
+                        p(1), p(2), p(3), p(4), t(5),
                     ),
                     touch: format!(
                         "update {table} set expiry_date = {} where id = {} and {expiry} <= {} and {expiry} < {} and {expiry} > {}",
@@ -172,6 +178,30 @@ macro_rules! sql_store {
                     .fetch_optional(&self.pool)
                     .await?;
                 Ok(if exists.is_some() { Touched::NotDue } else { Touched::Gone })
+            }
+
+            async fn touch_first(
+                &self,
+                touch: FirstTouch,
+            ) -> std::result::Result<Option<Touched>, BoxError> {
+                let Some((bytes, expiry_date)) = self.get(touch.id).await? else {
+                    return Ok(Some(Touched::Gone));
+                };
+                let record = match encoded::touched_first(&bytes, Some(expiry_date), &touch)? {
+                    Ok(record) => Record::from(record),
+                    Err(touched) => return Ok(Some(touched)),
+                };
+                let replaced = sqlx::query(&self.statements.replace)
+                    .bind(rmp_serde::to_vec(&record)?)
+                    .bind(touch.expiry)
+                    .bind(touch.id.to_string())
+                    .bind(bytes)
+                    .bind(OffsetDateTime::now_utc())
+                    .execute(&self.pool)
+                    .await?;
+                // Else somebody has just written the session.
+                let is_replaced = replaced.rows_affected() != 0;
+                Ok(Some(if is_replaced { Touched::Done } else { Touched::NotDue }))
             }
 
             async fn load_encoded(

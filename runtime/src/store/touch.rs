@@ -1,9 +1,10 @@
 //! What a store must be able to do for a refresh, beside what tower-sessions asks of it.
 
 use axum::BoxError;
+use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::release::{SessionId, StoreError};
+use super::release::{Record, SessionId, StoreError, StoreOf};
 
 /// A session store that can move a record's expiry without rewriting the record.
 ///
@@ -44,6 +45,58 @@ pub trait Touch: Send + Sync + 'static {
     ) -> impl Future<Output = Result<EncodedLoad, StoreError>> + Send {
         std::future::ready(Ok(EncodedLoad::Unsupported))
     }
+
+    /// Does a [`FirstTouch`]. `None` if the store does not know how: then the record is loaded and saved.
+    #[doc(hidden)]
+    fn touch_first(
+        &self,
+        _: FirstTouch,
+    ) -> impl Future<Output = Result<Option<Touched>, BoxError>> + Send {
+        std::future::ready(Ok(None))
+    }
+}
+
+/// Moves a live record's expiry, be it back, and changes an entry of its data; nothing if somebody else has changed that
+/// entry.
+///
+/// Once in the life of a session that is from before its absolute limit: the record has to say since when that counts.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct FirstTouch {
+    pub id: SessionId,
+    pub key: &'static str,
+    pub was: Option<String>,
+    pub text: String,
+    pub expiry: OffsetDateTime,
+}
+
+impl FirstTouch {
+    /// Changes a live record. `Err` if somebody was faster.
+    pub(super) fn apply(&self, record: &mut Record) -> Result<(), Touched> {
+        let found = record.data.get(self.key).and_then(Value::as_str);
+        if found != self.was.as_deref() {
+            return Err(Touched::NotDue);
+        }
+        let text = Value::String(self.text.clone());
+        record.data.insert(self.key.to_owned(), text);
+        record.expiry_date = self.expiry;
+        Ok(())
+    }
+}
+
+/// A [`FirstTouch`] for a store that has none of its own: whoever calls this sees to it that nobody writes meanwhile.
+pub(super) async fn touch_first<R>(
+    store: &impl StoreOf<R>,
+    touch: &FirstTouch,
+) -> Result<Touched, StoreError> {
+    let Some(mut record) = store.load(touch.id).await? else {
+        return Ok(Touched::Gone);
+    };
+    if let Err(touched) = touch.apply(&mut record) {
+        return Ok(touched);
+    }
+    store.save(record).await?;
+    Ok(Touched::Done)
 }
 
 /// What a [`Touch::load_encoded`] found.

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::{
     session::for_each_release,
     store::{
-        EncodedLoad, SessionId, StoreOf, Touch, Touched,
+        EncodedLoad, FirstTouch, SessionId, StoreOf, Touch, Touched,
         release::{OwnStore, Record, RecordRef, StoreError, session_store},
     },
 };
@@ -136,6 +136,14 @@ impl<S: Touch> Touch for CountingStore<S> {
     ) -> Result<Touched, BoxError> {
         Counters::add(&self.counts.touches);
         self.store.touch(id, due_before, expiry).await
+    }
+
+    async fn touch_first(&self, touch: FirstTouch) -> Result<Option<Touched>, BoxError> {
+        let touched = self.store.touch_first(touch).await?;
+        if touched.is_some() {
+            Counters::add(&self.counts.touches);
+        }
+        Ok(touched)
     }
 
     async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {
