@@ -1,7 +1,5 @@
 //! Puts the application together: routes inside, then the layers that they need, the outermost last.
 
-use std::sync::Arc;
-
 use axum::{
     Router,
     http::{StatusCode, header},
@@ -10,7 +8,7 @@ use axum::{
 };
 use axum_login::{AuthManagerLayerBuilder, AuthSession};
 use maud::html;
-use session_refresh::{LifetimeLayer, RefreshLayer, store::Touch};
+use session_refresh::{LifetimeLayer, RefreshLayer, keep_alive::KeepAlive, store::Touch};
 use time::Duration;
 use tower_sessions::{Expiry, SessionManagerLayer, SessionStore, cookie::SameSite};
 
@@ -23,16 +21,17 @@ use crate::{
 /// How long a session lasts without a refresh: short, so that it can be seen to end.
 pub const SESSION_LIFETIME: Duration = Duration::minutes(3);
 
-#[derive(Clone)]
-pub struct App {
-    pub sessions: Arc<dyn SessionStore>,
-}
+/// The same for somebody who has asked to be remembered.
+pub const REMEMBERED: Duration = Duration::minutes(30);
+
+/// How long a session lasts after the login, however active its user is.
+pub const MAX_LIFETIME: Duration = Duration::HOUR;
+
+/// The same for a superuser.
+pub const MAX_LIFETIME_OF_SUPERUSERS: Duration = Duration::minutes(10);
 
 /// The whole application, with its sessions in `store`.
 pub fn router<S: Touch + SessionStore + Clone>(store: S, users: Users) -> Router {
-    let app = App {
-        sessions: Arc::new(store.clone()),
-    };
     let backend = Backend::new(users);
     let sessions = LifetimeLayer::new(store, move |store| {
         let sessions = SessionManagerLayer::new(store)
@@ -41,7 +40,8 @@ pub fn router<S: Touch + SessionStore + Clone>(store: S, users: Users) -> Router
             .with_same_site(SameSite::Lax)
             .with_expiry(Expiry::OnInactivity(SESSION_LIFETIME));
         AuthManagerLayerBuilder::new(backend.clone(), sessions).build()
-    });
+    })
+    .with_max_lifetime(MAX_LIFETIME);
 
     Router::new()
         .route("/", get(pages::dashboard))
@@ -55,13 +55,17 @@ pub fn router<S: Touch + SessionStore + Clone>(store: S, users: Users) -> Router
         .route("/login", get(login::form).post(login::submit))
         .route("/logout", post(login::logout))
         .route("/status", get(status::status))
+        .merge(
+            KeepAlive::new("/keep-alive")
+                .with_warning(Duration::MINUTE)
+                .router(),
+        )
         .layer(RefreshLayer::new().user::<AuthSession<Backend>>())
         .layer(sessions)
         // What has nothing to do with a session stays outside: no look-up is spent on it.
         .route("/static/demo.css", get(css))
         .route("/static/demo.js", get(js))
         .fallback(not_found)
-        .with_state(app)
 }
 
 async fn css() -> impl IntoResponse {

@@ -8,8 +8,11 @@ use axum::{
 };
 use maud::html;
 use serde::Deserialize;
+use session_refresh::SessionLifetime;
+use tower_sessions::Expiry;
 
 use crate::{
+    app::{MAX_LIFETIME_OF_SUPERUSERS, REMEMBERED},
     failure::Failure,
     users::{ACCOUNTS, Backend, Credentials, Role, User},
     view::{self, Page},
@@ -67,6 +70,14 @@ fn page_at(path: &str) -> &'static str {
 }
 
 #[derive(Deserialize)]
+pub struct LoginForm {
+    #[serde(flatten)]
+    credentials: Credentials,
+    /// A ticked box is there, one that is not ticked is not.
+    remember: Option<String>,
+}
+
+#[derive(Deserialize)]
 pub struct Next {
     next: Option<String>,
 }
@@ -84,15 +95,25 @@ pub async fn form(auth: AuthSession, Query(next): Query<Next>) -> Response {
     login_page(&next, "", false).into_response()
 }
 
+/// Logs in, and says how long the session lives: longer for whoever wants to be remembered, shorter for superusers.
 pub async fn submit(
     mut auth: AuthSession,
+    lifetime: SessionLifetime,
     Query(next): Query<Next>,
-    Form(credentials): Form<Credentials>,
+    Form(form): Form<LoginForm>,
 ) -> Result<Response, Failure> {
-    let name = credentials.name.clone();
-    match auth.authenticate(credentials).await? {
+    let name = form.credentials.name.clone();
+    match auth.authenticate(form.credentials).await? {
         Some(user) => {
             auth.login(&user).await?;
+            if form.remember.is_some() {
+                auth.session
+                    .set_expiry(Some(Expiry::OnInactivity(REMEMBERED)));
+            }
+            lifetime.restart();
+            if user.role == Role::Superuser {
+                lifetime.set_max_lifetime(Some(MAX_LIFETIME_OF_SUPERUSERS));
+            }
             Ok(Redirect::to(next.page()).into_response())
         }
         None => Ok((
@@ -122,6 +143,7 @@ fn login_page(next: &Next, name: &str, failed: bool) -> Page {
                     input #name name="name" value=(name) required autocomplete="username" autofocus;
                     label for="password" { "Password" }
                     input #password name="password" type="password" required autocomplete="current-password";
+                    label.box { input #remember name="remember" type="checkbox"; " Remember me for " (REMEMBERED.whole_minutes()) " minutes" }
                     button.primary { "Log in" }
                 }
             }

@@ -2,7 +2,6 @@
 
 use std::time::Duration as StdDuration;
 
-use axum::http::request::Parts;
 use maud::html;
 use session_refresh::{Policy, RefreshInfo, session_refresh};
 use time::Duration;
@@ -16,29 +15,22 @@ use crate::{
 };
 
 /// A policy with a name, for all pages on which a forgotten session would do harm.
-const SENSITIVE: Policy = Policy::every(Duration::seconds(45))
-    .skip_superuser(true)
-    .skip_if(is_prefetch);
-
-/// A browser that fetches a page in advance is no sign of a person at the keyboard.
-fn is_prefetch(request: &Parts) -> bool {
-    let purpose = request.headers.get("sec-purpose");
-    purpose.is_some_and(|purpose| purpose.as_bytes().starts_with(b"prefetch"))
-}
+const SENSITIVE: Policy = Policy::every(Duration::seconds(45)).skip_superuser(true);
 
 #[session_refresh(interval = "30s")]
 pub async fn dashboard(refresh: RefreshInfo, LoggedIn(user): LoggedIn) -> Page {
     let body = html! {
         section.card {
             h2 { "Hello, " (user.name) }
-            p { "Your session ends three minutes after it was last extended. Visits to this page extend it, but at "
-                "most once in 30 seconds. Try it:" }
+            p { "Your session ends three minutes after it was last extended, or 30 if you are remembered, and one hour after "
+                "your login at the latest (a superuser's ten minutes after). Visits to this page extend it, but at most once "
+                "in 30 seconds. Try it:" }
             ol {
                 li { "Reload now: " em { "not due" } ", and the countdown goes on." }
                 li { "Reload half a minute after the last refresh: " em { "refreshed" }
                     ", and the countdown starts again." }
-                li { "Leave the page open. The script goes on asking, but that keeps nothing alive: "
-                    "after three minutes you are logged out." }
+                li { "Leave the page open. The script goes on asking, but that keeps nothing alive: a minute before the end "
+                    "you are warned, and can stay." }
             }
             p { "All pages share one time of the last refresh; each has its own interval." }
         }
@@ -65,8 +57,8 @@ pub async fn reports(refresh: RefreshInfo, LoggedIn(user): LoggedIn) -> Page {
                     }
                 }
             }
-            p { "Governed by a policy with a name: at most once in 45 seconds, not for superusers, and not when a "
-                "browser fetches the page in advance." }
+            p { "Governed by a policy with a name: at most once in 45 seconds, and not for superusers. A browser that "
+                "fetches a page in advance extends nothing, here and elsewhere." }
         }
     };
     member_page(

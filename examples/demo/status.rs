@@ -1,11 +1,12 @@
-//! What the pages' script asks every few seconds. Not annotated: a page left open keeps nobody logged in.
+//! What the pages' script asks every few seconds. The route is passive: a page left open keeps nobody logged in.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use serde::Serialize;
+use session_refresh::{RefreshInfo, session_refresh};
 use time::OffsetDateTime;
 use tower_sessions::Session;
 
-use crate::{app::App, cart::Cart, failure::Failure, login::AuthSession};
+use crate::{cart::Cart, failure::Failure, login::AuthSession};
 
 #[derive(Serialize)]
 pub struct Status {
@@ -14,20 +15,14 @@ pub struct Status {
     cart: u32,
 }
 
+#[session_refresh(passive)]
 pub async fn status(
-    State(app): State<App>,
+    refresh: RefreshInfo,
     auth: AuthSession,
     session: Session,
 ) -> Result<Json<Status>, Failure> {
-    // Only the store knows when a session ends: `Session::expiry_date` tells when it would, were it written now.
-    let record = match session.id() {
-        Some(id) if auth.user.is_some() => app.sessions.load(&id).await?,
-        _ => None,
-    };
-    let seconds_left = record.map(|record| {
-        let left = record.expiry_date - OffsetDateTime::now_utc();
-        left.as_seconds_f64().max(0.0)
-    });
+    let end = refresh.expires_at.filter(|_| auth.user.is_some());
+    let seconds_left = end.map(|end| (end - OffsetDateTime::now_utc()).as_seconds_f64().max(0.0));
     let cart = match seconds_left {
         Some(_) => Cart::of(&session).await?.count(),
         None => 0,

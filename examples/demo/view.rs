@@ -55,6 +55,7 @@ fn frame(title: &str, user: Option<&User>, body: &Markup) -> Page {
                 link rel="stylesheet" href="/static/demo.css";
                 link rel="icon" href="data:,";
                 script src="/static/demo.js" defer {}
+                script type="module" src="/keep-alive/keep-alive.js" {}
             }
             body {
                 nav aria-label="Pages" {
@@ -62,6 +63,9 @@ fn frame(title: &str, user: Option<&User>, body: &Markup) -> Page {
                     @if let Some(user) = user { (links(title, user)) }
                 }
                 main { (body) }
+                @if user.is_some() {
+                    session-keep-alive sign-out="/logout" sign-in="/login" {}
+                }
             }
         }
     };
@@ -115,6 +119,7 @@ fn session_panel(refresh: &RefreshInfo) -> Markup {
                 dt { code { "refreshed" } } dd { (refresh.refreshed) }
                 dt { code { "refreshed_at" } } dd { (clock(refresh.refreshed_at)) }
                 dt { code { "expires_at" } } dd { (clock(refresh.expires_at)) }
+                dt { code { "ends_at" } } dd { (clock(refresh.ends_at)) }
                 dt { code { "outcome" } } dd { (refresh.outcome) }
             }
         }

@@ -17,6 +17,7 @@ use crate::{
     metrics::Route,
     outcome::{Finding, Outcome, RefreshInfo, SkipReason},
     policy::{DEFAULT_INTERVAL, DEFAULT_KEY, Policy},
+    report,
     request::{self, FoundSession, Inherited},
     stamping::{self, StampRefresh},
     touching::{self, TouchRefresh},
@@ -113,6 +114,8 @@ async fn examine(
         // Refused on the first request, not on the first that is due.
         return Err(Misuse::NoUserSource);
     }
+    let interval = rules.interval.unwrap_or(DEFAULT_INTERVAL);
+    report::note(parts, &session, &rules, interval, has_user_source);
     let inactivity = rules.inactivity(&parts.headers);
     if let FoundSession::Owned(handle) = &session {
         handle.request.set_passive(inactivity.is_some());
@@ -131,7 +134,6 @@ async fn examine(
         return Ok(settled(skipped));
     }
 
-    let interval = rules.interval.unwrap_or(DEFAULT_INTERVAL);
     if inactivity.is_none() {
         warn_of_interval(parts, interval, session.lifetime());
     }

@@ -91,16 +91,21 @@ pub(crate) fn plain_layer() {
     info!(target: TARGET, "{PLAIN_LAYER}");
 }
 
+/// Such as `1day 2h`.
+pub(crate) fn in_words(duration: time::Duration) -> impl fmt::Display {
+    let duration = Duration::try_from(duration).unwrap_or_default();
+    humantime::format_duration(duration)
+}
+
 pub(crate) fn interval_too_long(
     route: &str,
     interval: time::Duration,
     inactivity_expiry: time::Duration,
 ) {
-    let text = |duration: time::Duration| {
-        let duration = Duration::try_from(duration).unwrap_or_default();
-        humantime::format_duration(duration).to_string()
-    };
-    let (interval, inactivity_expiry) = (text(interval), text(inactivity_expiry));
+    let (interval, inactivity_expiry) = (
+        in_words(interval).to_string(),
+        in_words(inactivity_expiry).to_string(),
+    );
     warn!(target: TARGET, route, interval, inactivity_expiry, "{INTERVAL_TOO_LONG}");
 }
 

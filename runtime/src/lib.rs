@@ -14,12 +14,16 @@ mod decide;
 mod events;
 mod extract;
 pub mod guide;
+#[cfg(feature = "keep-alive")]
+#[cfg_attr(docsrs, doc(cfg(feature = "keep-alive")))]
+pub mod keep_alive;
 mod layer;
 mod lifetime;
 mod lifetimes;
 mod metrics;
 mod outcome;
 mod policy;
+mod report;
 mod request;
 mod schedule;
 mod session;
@@ -41,6 +45,7 @@ pub use layer::{RefreshFuture, RefreshLayer, RefreshService};
 pub use lifetimes::{LifetimeFuture, LifetimeLayer, LifetimeService};
 pub use outcome::{Outcome, RefreshInfo, SkipReason};
 pub use policy::{Policy, RefreshPolicy};
+pub use report::PolicyReport;
 pub use session_lifetime::SessionLifetime;
 pub use user::{FromLayer, RouteUser, SessionUser, UserSource};
 

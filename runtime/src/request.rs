@@ -7,6 +7,7 @@ use axum::{
     response::Response,
 };
 use http::{Extensions, request::Parts};
+use time::Duration;
 
 use crate::{
     lifetime::Lifetime,
@@ -75,12 +76,29 @@ impl<'a> FoundSession<'a> {
         }
     }
 
+    /// What its layers say of all sessions: how long they live, and their absolute limit.
+    pub(crate) fn usual_lifetime(&self) -> (Lifetime, Option<Duration>) {
+        match self {
+            Self::Owned(handle) => handle.request.usual_lifetime(),
+            Self::Plain(session) => (Lifetime::alone(session.expiry()), None),
+        }
+    }
+
     /// How long it lives, as far as that is known without a load.
     pub(crate) fn lifetime(&self) -> Lifetime {
         match self {
             Self::Owned(Handle { session, request }) => request.lifetime(session),
             Self::Plain(session) => Lifetime::alone(session.expiry()),
         }
+    }
+}
+
+/// The time that the session goes by.
+#[cfg(feature = "keep-alive")]
+pub(crate) fn now(extensions: &Extensions) -> Millis {
+    match FoundSession::of(extensions) {
+        Some(FoundSession::Owned(handle)) => handle.request.now(),
+        _ => Inherited::of(extensions).map_or_else(Millis::now, |inherited| inherited.now()),
     }
 }
 

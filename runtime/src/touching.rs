@@ -111,7 +111,7 @@ impl TouchRefresh {
             },
             // It was touched for its record to say what its absolute limit counts from.
             TouchResult::Done => RefreshInfo {
-                expires_at: Some(self.extension.expiry.into()),
+                expires_at: Some(self.extension.expiry.max(self.expiry).into()),
                 ..self.unrefreshed
             },
             // Another request was faster. When exactly is not known, but that the session ends later than what was due.

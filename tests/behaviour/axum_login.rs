@@ -20,16 +20,16 @@ use tower_sessions::SessionStore;
 
 /// Everybody is a user, under the name of a role.
 #[derive(Clone, Debug, Default)]
-struct Backend {
+pub(crate) struct Backend {
     lookups: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Debug)]
-struct User {
-    role: String,
+pub(crate) struct User {
+    pub(crate) role: String,
 }
 
-type AuthSession = axum_login::AuthSession<Backend>;
+pub(crate) type AuthSession = axum_login::AuthSession<Backend>;
 
 impl AuthUser for User {
     type Id = String;
@@ -99,9 +99,9 @@ async fn plain_logout(mut session: AuthSession) {
 
 /// Sessions, and inside of them axum-login.
 #[derive(Clone)]
-struct WithLogin<K> {
-    sessions: K,
-    backend: Backend,
+pub(crate) struct WithLogin<K> {
+    pub(crate) sessions: K,
+    pub(crate) backend: Backend,
 }
 
 impl<S: SessionStore + Clone> Sessions for WithLogin<Plain<S>> {

@@ -224,12 +224,39 @@ impl Client {
             .await
     }
 
+    /// `POST path` with one more header.
+    pub async fn post_with(&self, path: &str, header: &str, value: &str) -> Answer {
+        self.send(
+            self.http
+                .post(format!("{}{path}", self.base))
+                .header(header, value),
+        )
+        .await
+    }
+
+    /// Where the server is: `http://127.0.0.1:port`.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.base
+    }
+
     /// `POST path` with a body.
     pub async fn post_body(&self, path: &str, body: &str) -> Answer {
         self.send(
             self.http
                 .post(format!("{}{path}", self.base))
                 .body(body.to_owned()),
+        )
+        .await
+    }
+
+    /// `POST path` with a form.
+    pub async fn post_form(&self, path: &str, form: &str) -> Answer {
+        self.send(
+            self.http
+                .post(format!("{}{path}", self.base))
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(form.to_owned()),
         )
         .await
     }

@@ -49,6 +49,8 @@ function watch() {
     const seconds = Math.max(0, Math.ceil((endsAt - performance.now()) / 1000));
     const text = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
     countdown.textContent = text;
+    // Who is remembered has longer.
+    remaining.max = Math.max(remaining.max, seconds);
     remaining.value = seconds;
     countdown.classList.toggle("soon", seconds <= 30);
   }

@@ -252,6 +252,12 @@ impl State {
         self.own.end(settings).map_or(end, |limit| limit.min(end))
     }
 
+    /// The end that a session has, if no limit is earlier.
+    fn kept_end(&self, expiry: Millis, settings: &Settings) -> Millis {
+        let limit = self.own().end(settings);
+        limit.map_or(expiry, |limit| limit.min(expiry))
+    }
+
     /// Whether the application wants the record to keep another lifetime than it does.
     fn keeps_another(&self, known: &KnownRecord) -> bool {
         let mut kept = known.kept;
@@ -276,7 +282,11 @@ impl State {
         }
     }
 
-    fn known(&mut self, id: SessionId) -> Option<&mut KnownRecord> {
+    fn known(&self, id: SessionId) -> Option<&KnownRecord> {
+        self.known.as_ref().filter(|known| known.id == id)
+    }
+
+    fn known_mut(&mut self, id: SessionId) -> Option<&mut KnownRecord> {
         self.known.as_mut().filter(|known| known.id == id)
     }
 
@@ -402,7 +412,9 @@ impl RequestSession {
         state.count_from(now, settings);
         let end = state.end(now, record.expiry_date, settings);
         let expiry = match state.renewed {
-            Some(expiry) if state.is_passive && state.said.expiry.is_none() => expiry.min(end),
+            Some(expiry) if state.is_passive && state.said.expiry.is_none() => {
+                state.kept_end(expiry, settings)
+            }
             _ => end,
         };
         if reason != NextSave::Asked {
@@ -422,7 +434,7 @@ impl RequestSession {
         let end = state.end(now, record.expiry_date, settings);
         let kept = state.own();
         let state = &*state;
-        let Some(known) = state.known.as_ref().filter(|known| known.id == record.id) else {
+        let Some(known) = state.known(record.id) else {
             return Save::Nothing;
         };
         let limit = known.kept.end(settings);
@@ -431,7 +443,7 @@ impl RequestSession {
         }
         let has_same_expiry = kept.expiry == known.kept.expiry;
         let expiry = if state.is_passive && has_same_expiry {
-            known.expiry.min(end)
+            state.kept_end(known.expiry, settings)
         } else {
             end
         };
@@ -453,44 +465,56 @@ impl RequestSession {
         due_before: Millis,
         expiry: Millis,
     ) -> Result<Touched, TouchFailed> {
-        let first = self.first_touch(id, expiry);
-        let started = first.as_ref().map(|(started, _)| *started);
-        let touch = match first {
-            Some((_, touch)) => self.store.touch_first(touch),
-            None => self.store.touch(id, due_before, expiry),
+        let (touch, expiry, kept) = match self.first_touch(id, expiry) {
+            Some(first) => {
+                let touch = self.store.touch_first(first.touch);
+                (touch, first.expiry, Some(first.kept))
+            }
+            None => (self.store.touch(id, due_before, expiry), expiry, None),
         };
         let touched = self.common.attempts.touch(touch).await?;
         if touched == Touched::Done
-            && let Some(known) = self.state().known(id)
+            && let Some(known) = self.state().known_mut(id)
         {
             known.expiry = expiry;
-            known.kept.started = started.or(known.kept.started);
+            known.kept = kept.unwrap_or(known.kept);
         }
         Ok(touched)
     }
 
     /// A touch that records as well since when the session's absolute limit counts, if its record does not say.
-    fn first_touch(&self, id: SessionId, expiry: Millis) -> Option<(Millis, FirstTouch)> {
-        let mut state = self.state();
-        let started = state.own.started?;
-        let known = state
-            .known(id)
-            .filter(|known| known.kept.started.is_none())?;
-        let own = OwnLifetime {
-            started: Some(started),
+    fn first_touch(&self, id: SessionId, expiry: Millis) -> Option<Counted> {
+        let state = self.state();
+        let known = state.known(id)?;
+        let kept = OwnLifetime {
+            started: Some(state.own.started?),
             ..known.kept
         };
-        Some((
-            started,
-            FirstTouch {
-                id,
-                key: KEY,
-                was: known.kept.to_text(),
-                text: own.to_text()?,
-                expiry: expiry.into(),
-            },
-        ))
+        if known.kept.started.is_some() {
+            return None;
+        }
+        // Never earlier than it is, but for the limit.
+        let expiry = expiry.max(state.kept_end(known.expiry, &self.common.settings));
+        let touch = FirstTouch {
+            id,
+            key: KEY,
+            was: known.kept.to_text(),
+            text: kept.to_text()?,
+            expiry: expiry.into(),
+        };
+        Some(Counted {
+            expiry,
+            kept,
+            touch,
+        })
     }
+}
+
+/// A touch that records since when a session's absolute limit counts, and what the record says then.
+struct Counted {
+    expiry: Millis,
+    kept: OwnLifetime,
+    touch: FirstTouch,
 }
 
 /// A record as it was written.
@@ -531,6 +555,14 @@ impl RequestSession {
         Ok(self.look_up(id, session).flatten())
     }
 
+    /// How long sessions live that have no lifetime of their own, and their absolute limit.
+    pub(crate) fn usual_lifetime(&self) -> (Lifetime, Option<Duration>) {
+        let settings = &self.common.settings;
+        let layer = self.state().layer.flatten();
+        let usual = Lifetime::new(layer, &OwnLifetime::default(), settings);
+        (usual, settings.max_lifetime)
+    }
+
     /// How long the session lives, as far as that is known.
     pub(crate) fn lifetime(&self, session: &Session) -> Lifetime {
         let mut state = self.state();
@@ -544,8 +576,7 @@ impl RequestSession {
         let mut state = self.state();
         state.notice(session.expiry());
         let lifetime = state.lifetime(&self.common.settings);
-        let state = &*state;
-        if let Some(known) = state.known.as_ref().filter(|known| known.id == id) {
+        if let Some(known) = state.known(id) {
             let end = lifetime
                 .end
                 .map_or(known.expiry, |end| end.min(known.expiry));
@@ -581,7 +612,7 @@ impl RequestSession {
             return Ok(());
         };
         let mut state = self.state();
-        if let Some(known) = state.known(id) {
+        if let Some(known) = state.known_mut(id) {
             (known.expiry, known.kept) = (expiry, kept);
             state.own = kept;
             state.count_from(self.common.now(), &self.common.settings);
@@ -647,8 +678,7 @@ impl RequestSession {
     pub(crate) fn has_to_keep(&self, session: &Session) -> bool {
         let mut state = self.state();
         state.notice(session.expiry());
-        let state = &*state;
-        let known = (state.known.as_ref()).filter(|known| session.id() == Some(known.id.0));
+        let known = session.id().and_then(|id| state.known(SessionId(id)));
         known.is_some_and(|known| state.keeps_another(known))
     }
 
