@@ -12,9 +12,15 @@ use std::{
     time::Duration as StdDuration,
 };
 
-use fantoccini::{Client, ClientBuilder, Locator, cookies::Cookie};
+use fantoccini::{
+    Client, ClientBuilder, Locator,
+    actions::{InputSource as _, KeyAction, KeyActions},
+    cookies::Cookie,
+    key::Key,
+    wd::WindowHandle,
+};
 use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
 use time::{Duration, OffsetDateTime, ext::NumericalDuration as _};
 
@@ -188,6 +194,245 @@ impl Stage {
     }
 }
 
+/// `<session-keep-alive>`, seen from a test.
+impl Stage {
+    async fn run(&self, script: &str) -> Value {
+        let ran = self.browser.execute(script, Vec::new()).await;
+        ran.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// Something in the element's shadow: `dialog` is the dialog, `shadow` what it lies in.
+    async fn of_dialog(&self, expression: &str) -> Value {
+        self.run(&format!(
+            "const shadow = document.querySelector('session-keep-alive').shadowRoot;
+             const dialog = shadow.querySelector('dialog');
+             return {expression};"
+        ))
+        .await
+    }
+
+    /// Waits until that is so.
+    async fn becomes(&self, expression: &str, expected: impl Into<Value>) {
+        let expected = expected.into();
+        let mut seen = Value::Null;
+        for _ in 0..400 {
+            seen = self.of_dialog(expression).await;
+            if seen == expected {
+                return;
+            }
+            tokio::time::sleep(StdDuration::from_millis(50)).await;
+        }
+        panic!("{expression} is {seen}, not {expected}");
+    }
+
+    /// As a laptop does that has slept for ten minutes: its clock has gone on, the page's timers have not.
+    async fn wake(&self) {
+        self.run(
+            "const clock = Date.now;
+             Date.now = () => clock() + 600000;
+             window.dispatchEvent(new Event('focus'));
+             Date.now = clock;",
+        )
+        .await;
+    }
+
+    /// Logs in, and lets the session come to its last seconds.
+    async fn comes_to_its_end(&self) {
+        let deleted = sqlx::query("delete from tower_sessions")
+            .execute(&self.database)
+            .await;
+        deleted.expect("the database can be written");
+        self.log_in().await;
+        self.becomes("shadow.querySelector('dialog') !== null", true)
+            .await;
+        self.nears_its_end().await;
+    }
+
+    async fn nears_its_end(&self) {
+        self.end_at(OffsetDateTime::now_utc() + 45.seconds()).await;
+        self.wake().await;
+    }
+
+    async fn press(&self, key: Key) {
+        let keys = KeyActions::new("keyboard".into())
+            .then(KeyAction::Down { value: key.into() })
+            .then(KeyAction::Up { value: key.into() });
+        let pressed = self.browser.perform_actions(keys).await;
+        pressed.expect("there is a keyboard");
+    }
+
+    /// What axe-core has to say about the page, dialog included. Skipped where it is not installed.
+    async fn is_accessible(&self, name: &str) {
+        self.picture(name).await;
+        let axe = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../target/axe/node_modules/axe-core/axe.min.js"
+        );
+        let Ok(axe) = std::fs::read_to_string(axe) else {
+            eprintln!(
+                "skipped: no axe-core in target/axe (npm install --prefix target/axe axe-core)"
+            );
+            return;
+        };
+        self.run(&axe).await;
+        let script = "const done = arguments[0];
+             axe.run({ resultTypes: ['violations'] }).then(
+                 (found) => done(found.violations.map((each) => `${each.id}: ${each.nodes.map((node) => node.html)}`)),
+                 (error) => done([String(error)]),
+             );";
+        let found = self.browser.execute_async(script, Vec::new()).await;
+        assert_eq!(found.expect("axe runs"), json!([]), "{name}");
+    }
+
+    /// For whoever wants to look: a picture in the folder that `SCREENSHOTS` names.
+    async fn picture(&self, name: &str) {
+        if let Some(folder) = env::var_os("SCREENSHOTS") {
+            let picture = self.browser.screenshot().await.expect("a picture");
+            let file = PathBuf::from(folder).join(format!("{name}.png"));
+            std::fs::write(file, picture).expect("it can be written");
+        }
+    }
+}
+
+const IS_OPEN: &str = "dialog.open";
+const HEADING: &str = "dialog.querySelector('h2').textContent";
+const FOCUSED: &str = "shadow.activeElement?.textContent ?? null";
+
+async fn a_person_is_warned_and_stays(stage: &Stage) {
+    stage.comes_to_its_end().await;
+    stage.becomes(IS_OPEN, true).await;
+    stage.becomes(HEADING, "Your session is about to end").await;
+    stage.becomes(FOCUSED, "Stay signed in").await;
+    stage
+        .becomes("dialog.getAttribute('role')", "alertdialog")
+        .await;
+    stage
+        .becomes(
+            "/^0:[34]\\d$/.test(shadow.querySelector('[role=timer]').textContent)",
+            true,
+        )
+        .await;
+    stage.becomes("document.getAnimations().length", 0).await;
+    stage.is_accessible("warning").await;
+
+    stage
+        .of_dialog("shadow.querySelector('[part=stay]').click()")
+        .await;
+    stage.becomes(IS_OPEN, false).await;
+    let three_minutes = OffsetDateTime::now_utc() + 170.seconds();
+    assert!(stage.session_ends().await > three_minutes);
+    assert!(stage.cookie_ends().await > three_minutes);
+}
+
+async fn the_keyboard_is_enough(stage: &Stage) {
+    for key in [Key::Enter, Key::Escape] {
+        stage.run("document.querySelector('nav a').focus();").await;
+        stage.nears_its_end().await;
+        stage.becomes(FOCUSED, "Stay signed in").await;
+        stage.press(key).await;
+        stage.becomes(IS_OPEN, false).await;
+        assert!(stage.session_ends().await > OffsetDateTime::now_utc() + 170.seconds());
+        // Back to where the person was.
+        stage
+            .becomes("document.activeElement.matches('nav a')", true)
+            .await;
+    }
+    // Tab goes to the other button and stays in the dialog.
+    stage.nears_its_end().await;
+    stage.becomes(FOCUSED, "Stay signed in").await;
+    stage.press(Key::Tab).await;
+    stage.becomes(FOCUSED, "Sign out").await;
+    stage.press(Key::Enter).await;
+    stage.shows("h1", "Log in").await;
+}
+
+async fn tabs_follow_each_other(stage: &Stage) {
+    let browser = &stage.browser;
+    stage.comes_to_its_end().await;
+    stage.becomes(IS_OPEN, true).await;
+    let first = browser.window().await.expect("there is one");
+    let second = browser.new_window(true).await.expect("a tab opens").handle;
+    let switch = async |window: &WindowHandle| {
+        let switched = browser.switch_to_window(window.clone()).await;
+        switched.expect("it is there");
+    };
+    switch(&second).await;
+    stage.visit("/reports").await;
+    stage.nears_its_end().await;
+    stage.becomes(IS_OPEN, true).await;
+    stage.press(Key::Enter).await;
+    stage.becomes(IS_OPEN, false).await;
+    switch(&first).await;
+    stage.becomes(IS_OPEN, false).await;
+
+    switch(&second).await;
+    stage.nears_its_end().await;
+    stage.becomes(IS_OPEN, true).await;
+    stage
+        .of_dialog("shadow.querySelector('[part=sign-out]').click()")
+        .await;
+    stage.shows("h1", "Log in").await;
+    browser.close_window().await.expect("it closes");
+    switch(&first).await;
+    stage.becomes(HEADING, "You have been signed out").await;
+}
+
+async fn a_session_that_cannot_be_extended_is_announced(stage: &Stage) {
+    stage.comes_to_its_end().await;
+    stage.press(Key::Escape).await;
+    stage.becomes(IS_OPEN, false).await;
+    // As the server answers for a session at its absolute limit.
+    stage
+        .run(
+            "const answer = JSON.stringify({ seconds_left: 40, warn_before: 60, can_stay: false });
+             window.fetch = async () => new Response(answer);",
+        )
+        .await;
+    stage.wake().await;
+    stage.becomes(IS_OPEN, true).await;
+    stage
+        .becomes("shadow.querySelector('[part=stay]').hidden", true)
+        .await;
+    stage
+        .becomes(
+            "dialog.querySelector('p').textContent.includes(\"can't be extended\")",
+            true,
+        )
+        .await;
+    stage.is_accessible("final").await;
+    stage.press(Key::Escape).await;
+    stage.becomes(IS_OPEN, false).await;
+}
+
+async fn an_end_is_told(stage: &Stage) {
+    stage.comes_to_its_end().await;
+    stage.becomes(IS_OPEN, true).await;
+    stage.end_at(OffsetDateTime::now_utc() - 1.seconds()).await;
+    stage.wake().await;
+    stage.becomes(HEADING, "You have been signed out").await;
+    stage.becomes(FOCUSED, "Sign in again").await;
+    stage.is_accessible("ended").await;
+    stage.press(Key::Enter).await;
+    stage.shows("h1", "Log in").await;
+}
+
+async fn a_server_that_does_not_answer_is_not_the_end(stage: &Stage) {
+    stage.comes_to_its_end().await;
+    stage.becomes(IS_OPEN, true).await;
+    stage
+        .run("window.fetch = async () => { throw new Error('no network'); };")
+        .await;
+    stage.press(Key::Enter).await;
+    stage
+        .becomes(
+            "dialog.querySelector('[role=alert]').textContent",
+            "That did not work. Try again.",
+        )
+        .await;
+    stage.becomes(HEADING, "Your session is about to end").await;
+    stage.is_accessible("error").await;
+}
+
 /// Starts the demo as cargo has built it, and learns its address from its first line.
 fn demo(file: &std::path::Path) -> (Process, String) {
     let test = env::current_exe().expect("this is a file");
@@ -251,6 +496,12 @@ async fn stories(stage: Arc<Stage>) {
     polling_extends_nothing(&stage).await;
     a_logout_is_seen_in_another_tab(&stage).await;
     a_page_counts_down_to_the_sessions_end(&stage).await;
+    a_person_is_warned_and_stays(&stage).await;
+    the_keyboard_is_enough(&stage).await;
+    tabs_follow_each_other(&stage).await;
+    a_session_that_cannot_be_extended_is_announced(&stage).await;
+    an_end_is_told(&stage).await;
+    a_server_that_does_not_answer_is_not_the_end(&stage).await;
 }
 
 async fn a_visit_extends_the_session_once_it_is_due(stage: &Stage) {

@@ -10,8 +10,11 @@ use crate::{
     users::{Role, User},
 };
 
-/// Never stored, so that Back shows nothing after a logout.
-pub type Page = ([(HeaderName, &'static str); 1], Markup);
+/// Never stored, so that Back shows nothing after a logout, and with no scripts and styles but this application's.
+pub type Page = ([(HeaderName, &'static str); 2], Markup);
+
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
 /// A page for anybody.
 pub fn page(title: &str, body: &Markup) -> Page {
@@ -69,7 +72,11 @@ fn frame(title: &str, user: Option<&User>, body: &Markup) -> Page {
             }
         }
     };
-    ([(header::CACHE_CONTROL, "no-store")], html)
+    let headers = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    ];
+    (headers, html)
 }
 
 fn links(title: &str, user: &User) -> Markup {

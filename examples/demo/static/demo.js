@@ -62,7 +62,10 @@ function watch() {
     countdown.textContent = "ended";
     countdown.classList.add("soon");
     remaining.value = 0;
-    poll.innerHTML = 'Your session has ended. <a href="/login">Log in again</a>';
+    const link = document.createElement("a");
+    link.href = "/login";
+    link.textContent = "Log in again";
+    poll.replaceChildren("Your session has ended. ", link);
   }
 
   // Whoever comes back to this tab wants to know at once.
