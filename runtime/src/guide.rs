@@ -9,6 +9,9 @@ pub mod by_hand {}
 #[doc = include_str!("guide/intervals.md")]
 pub mod intervals {}
 
+#[doc = include_str!("guide/lifetimes.md")]
+pub mod lifetimes {}
+
 #[doc = include_str!("guide/operating.md")]
 pub mod operating {}
 
