@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use time::Duration;
 
-use crate::schedule::{Extension, Millis};
+use crate::schedule::{Extension, Millis, whole_millis};
 
 /// How long tower-sessions keeps a session on the server whose cookie ends with the browser (core's `DEFAULT_DURATION`).
 const BROWSER_SESSION: Duration = Duration::weeks(2);
@@ -23,7 +23,7 @@ pub(crate) enum Expiry {
 impl Expiry {
     /// Cuts what is finer than a millisecond.
     pub(crate) fn on_inactivity(idle: Duration) -> Self {
-        Self::OnInactivity(in_millis(idle))
+        Self::OnInactivity(Duration::milliseconds(whole_millis(idle)))
     }
 
     /// When tower-sessions lets a session end that it saves at `now`.
@@ -210,12 +210,89 @@ impl Lifetime {
     }
 }
 
-fn whole_millis(duration: Duration) -> i64 {
-    let limits = (i64::MIN.into(), i64::MAX.into());
-    let milliseconds = duration.whole_milliseconds().clamp(limits.0, limits.1);
-    i64::try_from(milliseconds).expect("it was clamped")
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-fn in_millis(duration: Duration) -> Duration {
-    Duration::milliseconds(whole_millis(duration))
+    use super::*;
+
+    fn length() -> impl Strategy<Value = Duration> {
+        any::<i64>().prop_map(Duration::milliseconds)
+    }
+
+    fn own() -> impl Strategy<Value = OwnLifetime> {
+        let expiry = prop_oneof![
+            length().prop_map(Expiry::OnInactivity),
+            (0..200_000_000_000_000_i64)
+                .prop_map(|at| Expiry::AtDateTime(Millis::new(at).unwrap())),
+            Just(Expiry::OnSessionEnd),
+        ];
+        let started = (0..200_000_000_000_000_i64).prop_map(|at| Millis::new(at).unwrap());
+        let options = (
+            prop::option::of(expiry),
+            prop::option::of(started),
+            prop::option::of(length()),
+        );
+        options.prop_map(|(expiry, started, max_lifetime)| OwnLifetime {
+            expiry,
+            started,
+            max_lifetime,
+        })
+    }
+
+    fn settings() -> impl Strategy<Value = Settings> {
+        let option = || prop::option::of(length());
+        (option(), option(), option()).prop_map(|(idle, cookie_age, max_lifetime)| Settings {
+            idle,
+            cookie_age,
+            max_lifetime,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_record_keeps_is_read_as_it_was_written(own in own()) {
+            match own.to_text() {
+                Some(text) => prop_assert_eq!(OwnLifetime::from_text(&text), Some(own)),
+                None => prop_assert_eq!(own, OwnLifetime::default()),
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in ".*", words in "((idle|end|from|max)=-?[0-9]{0,22} ?|browser ?){0,5}") {
+            let _ = (OwnLifetime::from_text(&text), OwnLifetime::from_text(&words));
+        }
+
+        #[test]
+        fn no_end_is_later_than_a_limit_and_no_number_panics(
+            layer in prop::option::of(length()), own in own(), settings in settings(), now in -1_000_000_000_000..200_000_000_000_000_i64, interval in length(),
+        ) {
+            let now = Millis::new(now).unwrap();
+            let lifetime = Lifetime::new(layer.map(Expiry::OnInactivity), &own, &settings);
+            let end = lifetime.end_at(now);
+            prop_assert!(lifetime.end.is_none_or(|limit| end <= limit));
+            if let Some(extension) = lifetime.extension(now, interval) {
+                prop_assert_eq!(extension.expiry, end);
+            }
+            lifetime.cookie(now);
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_the_form_is_nothing() {
+        for text in [
+            "",
+            " ",
+            "idle",
+            "idle=",
+            "idle=x",
+            "browser=1",
+            "idle=1  max=2",
+            "max=99999999999999999999",
+            "end=9223372036854775807",
+            "later=1",
+        ] {
+            assert_eq!(OwnLifetime::from_text(text), None, "{text:?}");
+        }
+    }
 }

@@ -70,7 +70,7 @@ impl Millis {
 }
 
 /// A duration without its fraction of a millisecond.
-fn whole_millis(duration: Duration) -> i64 {
+pub(crate) fn whole_millis(duration: Duration) -> i64 {
     let seconds = duration.whole_seconds().saturating_mul(1000);
     seconds.saturating_add(duration.subsec_milliseconds().into())
 }

@@ -40,24 +40,23 @@ pub(crate) async fn examine(
     let refreshed_at = (found.lifetime.idle)
         .map(|idle| expiry.saturating_sub(idle))
         .filter(|at| is_rolling && *at <= arrived);
+    let extension = found.lifetime.extension(arrived, interval);
+    let skip = match (inactivity, extension) {
+        (Some(inactivity), _) => Some(inactivity.into()),
+        (None, None) => Some(SkipReason::FixedExpiry),
+        (None, Some(_)) => None,
+    };
     let unrefreshed = RefreshInfo {
         refreshed: false,
         refreshed_at: refreshed_at.map(Into::into),
         expires_at: Some(expiry.into()),
         ends_at: end.map(Into::into),
-        outcome: Outcome::NotDue,
+        outcome: skip.map_or(Outcome::NotDue, Outcome::Skipped),
     };
-    let settle = |reason| {
-        let skipped = unrefreshed.with(Outcome::Skipped(reason));
-        Ok(Finding::Settled(skipped))
-    };
-    if let Some(inactivity) = inactivity {
-        return settle(inactivity.into());
-    }
-    let Some(extension) = found.lifetime.extension(arrived, interval) else {
-        return settle(SkipReason::FixedExpiry);
-    };
-    if !extension.is_due(expiry) && found.is_counted {
+    // If it is not: its record has to say what its absolute limit counts from, and a touch sees to that.
+    let is_counted = found.is_counted || inactivity.is_some();
+    let extension = extension.unwrap_or(Extension::to(expiry, end, interval));
+    if is_counted && (skip.is_some() || !extension.is_due(expiry)) {
         return Ok(Finding::Settled(unrefreshed));
     }
     Ok(Finding::Due(TouchRefresh {

@@ -17,6 +17,8 @@ use crate::{about, only_loads};
 on_touching_stores![
     a_remembered_session_stays_remembered,
     a_fixed_end_is_never_extended,
+    an_end_in_the_past_ends_the_session,
+    a_fixed_end_from_before_the_limit_is_limited,
     a_browser_sessions_cookie_stays_one,
     a_lifetime_survives_whatever_a_handler_does_but_flush,
     a_lifetime_is_the_layers_again_if_none_is_set,
@@ -68,6 +70,10 @@ fn expiry(how: &str) -> Option<Option<Expiry>> {
         "fixed" => Some(Some(Expiry::AtDateTime(
             OffsetDateTime::now_utc() + 2 * Duration::HOUR,
         ))),
+        "over" => Some(Some(Expiry::AtDateTime(
+            OffsetDateTime::now_utc() - Duration::HOUR,
+        ))),
+        "no_time" => Some(Some(Expiry::OnInactivity(Duration::ZERO))),
         "browser" => Some(Some(Expiry::OnSessionEnd)),
         "layers" => Some(None),
         _ => None,
@@ -216,6 +222,39 @@ async fn a_fixed_end_is_never_extended<K: Sessions>(sessions: K) {
     client.post("/do/cycle_id").await;
     assert_eq!(site.session(&client).await.expiry_date, end);
     site.clock.advance(Duration::HOUR);
+    assert_eq!(client.get("/page").await.outcome(), "no_session");
+}
+
+async fn an_end_in_the_past_ends_the_session<K: Sessions>(sessions: K) {
+    let site = setup(sessions).start().await;
+    for how in ["over", "no_time"] {
+        let client = entered(&site, "plainly").await;
+        let id = client.session_id().unwrap();
+        let answer = client.post(&format!("/enter/{how}")).await;
+        assert_eq!(
+            answer.cookie_age(),
+            Some(Duration::ZERO),
+            "{how}: {answer:?}"
+        );
+        assert_eq!(site.record(id).await, None, "{how}");
+    }
+}
+
+async fn a_fixed_end_from_before_the_limit_is_limited<K: Sessions>(sessions: K) {
+    let site = setup(sessions.clone()).start().await;
+    let client = entered(&site, "fixed").await;
+    let limited = setup(sessions)
+        .max_lifetime(Duration::HOUR)
+        .clock(&site.clock)
+        .start()
+        .await;
+    let client = limited.welcome(&client);
+    for _ in 0..2 {
+        let answer = client.get("/page").await;
+        assert_eq!(answer.outcome(), "fixed_expiry");
+        assert!(about(limited.left(&client).await, Duration::HOUR));
+    }
+    limited.clock.advance(Duration::HOUR);
     assert_eq!(client.get("/page").await.outcome(), "no_session");
 }
 

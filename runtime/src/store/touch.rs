@@ -19,6 +19,10 @@ use super::release::{Record, SessionId, StoreError, StoreOf};
 /// - `SessionStore::save` updates a live record and does nothing for one that is gone: it answers `Ok`.
 ///
 /// The feature `conformance` has a suite that holds a store to this.
+///
+/// Under [`with_max_lifetime`](crate::LifetimeLayer::with_max_lifetime), the first refresh of a session that is from before
+/// the limit has to write down what that counts from. This crate's stores do that without touching anything else; in others
+/// the record is loaded and saved for it, once in such a session's life.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't move a session's expiry without rewriting the session",
     label = "not a store that can touch",
