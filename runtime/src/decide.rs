@@ -134,15 +134,19 @@ async fn examine(
         return Ok(settled(skipped));
     }
 
-    if inactivity.is_none() {
-        warn_of_interval(parts, interval, session.lifetime());
-    }
+    let warn = |lifetime: Lifetime| match lifetime.idle {
+        Some(idle) if interval >= idle && inactivity.is_none() => {
+            warn_of_interval(parts, interval, idle);
+        }
+        _ => {}
+    };
     let found = match session {
         FoundSession::Owned(handle) => {
-            let found = touching::examine(handle, interval, inactivity).await;
+            let found = touching::examine(handle, interval, inactivity, warn).await;
             found.map(|found| found.map(DueRefresh::Touch))
         }
         FoundSession::Plain(session) => {
+            warn(Lifetime::alone(session.expiry()));
             let key = rules.key.unwrap_or(DEFAULT_KEY);
             let found = stamping::examine(session, inherited, interval, key, inactivity).await;
             found.map(|found| found.map(|stamp| DueRefresh::Stamp(Box::new(stamp))))
@@ -338,14 +342,8 @@ fn advise_lifetime_layer() {
 }
 
 /// Warns once per route that a session may end before its refresh is due.
-fn warn_of_interval(parts: &Parts, interval: Duration, lifetime: Lifetime) {
+fn warn_of_interval(parts: &Parts, interval: Duration, idle: Duration) {
     static WARNED: LazyLock<Mutex<HashSet<(String, Duration)>>> = LazyLock::new(Mutex::default);
-    let Some(idle) = lifetime.idle else {
-        return;
-    };
-    if interval < idle {
-        return;
-    }
     let route = request::route(parts);
     let first = WARNED
         .lock()

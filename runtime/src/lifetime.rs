@@ -252,10 +252,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_a_record_keeps_is_read_as_it_was_written(own in own()) {
-            match own.to_text() {
-                Some(text) => prop_assert_eq!(OwnLifetime::from_text(&text), Some(own)),
-                None => prop_assert_eq!(own, OwnLifetime::default()),
-            }
+            let read = own.to_text().map(|text| OwnLifetime::from_text(&text));
+            prop_assert_eq!(read.unwrap_or(Some(OwnLifetime::default())), Some(own));
         }
 
         #[test]

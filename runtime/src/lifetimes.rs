@@ -23,7 +23,9 @@ use crate::{
     request::Handle,
     session::Release,
     spared_cookies::SparedCookies,
-    store::{Common, IntoTouch, ReleasedStore, RequestSession, RequestStore, StoreOf, Touch},
+    store::{
+        Common, Handled, IntoTouch, ReleasedStore, RequestSession, RequestStore, StoreOf, Touch,
+    },
 };
 
 /// Sessions in a store that can touch: a refresh moves a session's expiry and nothing else.
@@ -376,8 +378,8 @@ where
             this.handler.set(None);
             let answer = answer?;
             let visit = this.visit.as_ref();
-            let sends_cookie = visit.is_some_and(|visit| visit.sends_cookie(&answer));
-            let Some(sends_cookie) = visit.and_then(|visit| visit.last_look(sends_cookie)) else {
+            let (sends_cookie, look) = visit.map_or((false, None), |visit| visit.ask(&answer));
+            let Some(sends_cookie) = look else {
                 return Poll::Ready(Ok(Visit::end(this.visit, answer, sends_cookie)));
             };
             *this.last_look = Some(LastLook {
@@ -416,31 +418,34 @@ impl Visit {
         !session.is_modified() && (self.has_waited || request.any_has_ended(session))
     }
 
-    /// What the store has to be asked before the session is saved.
-    fn last_look(&self, sends_cookie: bool) -> Option<BoxFuture<bool>> {
-        let Handle { session, request } = self.handle.clone();
-        if sends_cookie && self.may_have_ended() {
-            Some(Box::pin(async move { request.is_live(&session).await }))
-        } else if request.has_said() && !session.is_modified() {
+    /// Whether the cookie is to be sent again with this response, and what the store has to be asked before.
+    ///
+    /// It is not sent with a response that a shared cache may keep. With a server error, tower-sessions sends none.
+    fn ask<A>(&self, response: &Response<A>) -> (bool, Option<BoxFuture<bool>>) {
+        let Handle { session, request } = &self.handle;
+        let Handled {
+            is_refreshed,
+            has_said,
+        } = request.handled(session);
+        let sends_cookie = is_refreshed
+            && !response.status().is_server_error()
+            && !cache_headers::may_be_shared(response.headers(), SystemTime::now());
+        let look = if sends_cookie && self.may_have_ended() {
+            let Handle { session, request } = self.handle.clone();
+            Some(Box::pin(async move { request.is_live(&session).await }) as BoxFuture<bool>)
+        } else if has_said && !session.is_modified() {
             // Only a session that is there can keep what was said: a save would create it.
+            let Handle { session, request } = self.handle.clone();
             Some(Box::pin(async move {
                 if let Err(error) = request.find(&session).await {
                     events::load_failed(error);
                 }
                 sends_cookie
-            }))
+            }) as BoxFuture<bool>)
         } else {
             None
-        }
-    }
-
-    /// Whether the cookie is to be sent again with this response: not with one that a shared cache may keep. With a
-    /// server error, tower-sessions sends none.
-    fn sends_cookie<A>(&self, response: &Response<A>) -> bool {
-        let Handle { session, request } = &self.handle;
-        request.is_refreshed(session)
-            && !response.status().is_server_error()
-            && !cache_headers::may_be_shared(response.headers(), SystemTime::now())
+        };
+        (sends_cookie, look)
     }
 
     /// Has tower-sessions send the cookie of a session that was refreshed and is still there.
@@ -452,13 +457,14 @@ impl Visit {
         if let Some(mut visit) = visit.take() {
             visit.spare_cookies(&response);
             let Handle { session, request } = &visit.handle;
-            if request.settle(session) && sends_cookie {
+            let settled = request.settle(session);
+            if settled.is_refreshed && sends_cookie {
                 cache_headers::keep_private(response.headers_mut());
                 if !session.is_modified() {
                     request.send_cookie(session);
                 }
             }
-            if request.has_to_keep(session) {
+            if settled.keeps_another {
                 session.mark_modified();
             }
         }

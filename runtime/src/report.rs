@@ -124,14 +124,14 @@ impl fmt::Display for PolicyReport {
 
 impl Line {
     fn ends(&self) -> String {
-        let mut ends = match self.lifetime.idle {
+        let ends = match self.lifetime.idle {
             Some(idle) => format!("{} after its last extension", in_words(idle)),
             None => String::from("at a fixed time"),
         };
-        if let Some(max) = self.max_lifetime {
-            ends += &format!(", and {} after it began", in_words(max));
+        match self.max_lifetime {
+            Some(max) => format!("{ends}, and {} after it began", in_words(max)),
+            None => ends,
         }
-        ends
     }
 
     fn extended(&self) -> String {

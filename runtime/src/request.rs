@@ -83,14 +83,6 @@ impl<'a> FoundSession<'a> {
             Self::Plain(session) => (Lifetime::alone(session.expiry()), None),
         }
     }
-
-    /// How long it lives, as far as that is known without a load.
-    pub(crate) fn lifetime(&self) -> Lifetime {
-        match self {
-            Self::Owned(Handle { session, request }) => request.lifetime(session),
-            Self::Plain(session) => Lifetime::alone(session.expiry()),
-        }
-    }
 }
 
 /// The time that the session goes by.

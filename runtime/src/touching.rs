@@ -4,6 +4,7 @@ use time::Duration;
 
 use crate::{
     events,
+    lifetime::Lifetime,
     outcome::{Finding, Inactivity, Outcome, RefreshInfo, SkipReason},
     request::Handle,
     schedule::{Extension, Millis},
@@ -22,17 +23,19 @@ pub(crate) struct TouchRefresh {
     pub(crate) unrefreshed: RefreshInfo,
 }
 
-/// Whether a refresh of the handle's session is due.
+/// Whether a refresh of the handle's session is due. Shows `see` how long the session lives.
 pub(crate) async fn examine(
     handle: &Handle,
     interval: Duration,
     inactivity: Option<Inactivity>,
+    see: impl FnOnce(Lifetime),
 ) -> Result<Finding<TouchRefresh>, SessionError> {
     let Handle { session, request } = handle;
     let Some(found) = request.find(session).await? else {
         let skipped = Outcome::Skipped(SkipReason::NoSession);
         return Ok(Finding::Settled(RefreshInfo::without_session(skipped)));
     };
+    see(found.lifetime);
     let (expiry, end) = (found.expiry, found.lifetime.end);
     let arrived = request.now();
     // One that ends at its end, or later than an extension just now would make it, does not tell when it was extended.
@@ -77,13 +80,13 @@ pub(crate) async fn touch_again(
     interval: Duration,
 ) -> Result<RefreshInfo, SessionError> {
     let Handle { session, request } = handle;
-    if let Finding::Settled(info) = examine(handle, interval, None).await?
+    if let Finding::Settled(info) = examine(handle, interval, None, drop).await?
         && (info.expires_at.is_some() || !request.knows_of(session))
     {
         return Ok(info);
     }
     request.look_again(session).await?;
-    Ok(match examine(handle, interval, None).await? {
+    Ok(match examine(handle, interval, None, drop).await? {
         Finding::Due(due) => due.refresh().await,
         Finding::Settled(info) if info.expires_at.is_none() => {
             RefreshInfo::without_session(Outcome::Gone)

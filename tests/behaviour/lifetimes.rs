@@ -493,16 +493,16 @@ async fn what_a_handler_puts_in_its_place_counts_for_nothing<K: Sessions>(sessio
 }
 
 async fn upstreams_store_reads_a_session_that_keeps_its_lifetime<K: Sessions>(sessions: K) {
+    async fn upstreams(session: Session, request: Request, next: Next) -> Response {
+        session.insert("upstream", true).await.unwrap();
+        next.run(request).await
+    }
     let site = setup(sessions.clone()).start().await;
     let plain = Setup::new(routes().layer(from_fn(upstreams)))
         .store(sessions.store())
         .clock(&site.clock)
         .start()
         .await;
-    async fn upstreams(session: Session, request: Request, next: Next) -> Response {
-        session.insert("upstream", true).await.unwrap();
-        next.run(request).await
-    }
     let client = entered(&site, "remember").await;
     let there = plain.welcome(&client);
     assert_eq!(there.get("/passive/read").await.text, "user");

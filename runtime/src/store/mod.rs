@@ -34,7 +34,7 @@ pub use redis::RedisStore;
 #[doc(hidden)]
 pub use release::StoreError;
 pub use release::{SessionId, StoreOf};
-pub(crate) use request_session::{Clock, Common, RequestSession, TouchResult};
+pub(crate) use request_session::{Clock, Common, Handled, RequestSession, TouchResult};
 pub(crate) use request_store::ReleasedStore;
 pub use request_store::RequestStore;
 pub use serialized::Serialized;

@@ -95,6 +95,10 @@ pub(crate) struct RequestSession {
 }
 
 #[derive(Default)]
+#[allow(
+    clippy::option_option,
+    reason = "a layer's expiry may be none, and may be unknown yet"
+)]
 struct State {
     /// What the session's record is known to be.
     known: Option<KnownRecord>,
@@ -129,6 +133,7 @@ struct KnownRecord {
 
 /// What the application has said of the session's lifetime, and the store does not have yet.
 #[derive(Default)]
+#[allow(clippy::option_option, reason = "the application may say `None`")]
 struct Said {
     /// `Some(None)`: the layer's.
     expiry: Option<Option<Expiry>>,
@@ -184,6 +189,20 @@ pub(crate) struct LiveSession {
     pub(crate) lifetime: Lifetime,
     /// Whether its record says what its absolute limit counts from, if it has one.
     pub(crate) is_counted: bool,
+}
+
+/// What is known of a request whose handler has answered.
+pub(crate) struct Handled {
+    pub(crate) is_refreshed: bool,
+    /// The application has said something of the absolute limit that is not written yet.
+    pub(crate) has_said: bool,
+}
+
+/// What is known of it before the layer saves.
+pub(crate) struct Settled {
+    pub(crate) is_refreshed: bool,
+    /// The session's record, which is there, has to keep another lifetime than it does.
+    pub(crate) keeps_another: bool,
 }
 
 impl State {
@@ -563,20 +582,13 @@ impl RequestSession {
         (usual, settings.max_lifetime)
     }
 
-    /// How long the session lives, as far as that is known.
-    pub(crate) fn lifetime(&self, session: &Session) -> Lifetime {
-        let mut state = self.state();
-        state.notice(session.expiry());
-        state.lifetime(&self.common.settings)
-    }
-
     /// What is known without a load; `None` if nothing is.
     #[allow(clippy::option_option)]
     fn look_up(&self, id: SessionId, session: &Session) -> Option<Option<LiveSession>> {
         let mut state = self.state();
         state.notice(session.expiry());
-        let lifetime = state.lifetime(&self.common.settings);
         if let Some(known) = state.known(id) {
+            let lifetime = state.lifetime(&self.common.settings);
             let end = lifetime
                 .end
                 .map_or(known.expiry, |end| end.min(known.expiry));
@@ -668,20 +680,6 @@ impl RequestSession {
         state.count_from(self.common.now(), &self.common.settings);
     }
 
-    /// Whether the application has said something of the absolute limit that is not written yet.
-    pub(crate) fn has_said(&self) -> bool {
-        let state = self.state();
-        state.said.started.is_some() || state.said.max_lifetime.is_some()
-    }
-
-    /// Whether the session's record, which is there, has to keep something that was said.
-    pub(crate) fn has_to_keep(&self, session: &Session) -> bool {
-        let mut state = self.state();
-        state.notice(session.expiry());
-        let known = session.id().and_then(|id| state.known(SessionId(id)));
-        known.is_some_and(|known| state.keeps_another(known))
-    }
-
     /// The handler is about to run, or something between it and tower-sessions' layer.
     pub(crate) fn enter(&self, session: Session) {
         let mut state = self.state();
@@ -712,16 +710,34 @@ impl RequestSession {
         matches!(self.load(id).await, Ok(Some(_)))
     }
 
-    /// The handler has answered: the layer's save need not extend once more what this request has refreshed. Whether it has.
-    pub(crate) fn settle(&self, session: &Session) -> bool {
+    /// The handler has answered.
+    pub(crate) fn handled(&self, session: &Session) -> Handled {
+        let state = self.state();
+        Handled {
+            is_refreshed: state.refreshed(session).is_some(),
+            has_said: state.said.started.is_some() || state.said.max_lifetime.is_some(),
+        }
+    }
+
+    /// Nothing more is to be done but the layer's save: that need not extend once more what this request has refreshed.
+    pub(crate) fn settle(&self, session: &Session) -> Settled {
+        let id = session.id().map(SessionId);
         let mut state = self.state();
-        let is_refreshed = state.refreshed(session).is_some();
+        state.notice(session.expiry());
+        let is_refreshed = state
+            .refreshed
+            .as_ref()
+            .is_some_and(|refreshed| Some(refreshed.id) == id);
         state.next_save = if is_refreshed {
             NextSave::Extended
         } else {
             NextSave::AtEnd
         };
-        is_refreshed
+        let known = id.and_then(|id| state.known(id));
+        Settled {
+            is_refreshed,
+            keeps_another: known.is_some_and(|known| state.keeps_another(known)),
+        }
     }
 
     /// Has tower-sessions send the cookie of a session that nobody has changed.
