@@ -12,6 +12,9 @@ pub mod intervals {}
 #[doc = include_str!("guide/lifetimes.md")]
 pub mod lifetimes {}
 
+#[doc = include_str!("guide/auditors.md")]
+pub mod auditors {}
+
 #[doc = include_str!("guide/operating.md")]
 pub mod operating {}
 
