@@ -1,5 +1,8 @@
 //! How long sessions live: what the application says of one session, absolute limits, and requests that are no activity.
 
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
 use axum::{
     Router,
     extract::{Path, Request},
@@ -7,10 +10,17 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use session_refresh::{Policy, RefreshLayer, SessionLifetime, session_refresh};
-use session_refresh_tests::{Client, Counts, Gate, Sessions, Setup, Site};
+use session_refresh::{
+    Policy, RefreshLayer, SessionLifetime, session_refresh,
+    store::{SessionId, Touch, Touched},
+};
+use session_refresh_tests::{Client, Counts, Gate, Owned, Sessions, Setup, Site};
 use time::{Duration, OffsetDateTime};
-use tower_sessions::{Expiry, Session};
+use tower_sessions::{
+    Expiry, Session, SessionStore,
+    session::{Id, Record},
+    session_store,
+};
 
 use crate::{about, only_loads};
 
@@ -34,6 +44,7 @@ on_touching_stores![
     an_absolute_limit_counts_again_from_a_login,
     a_limit_that_a_deployment_lowers_holds_at_once,
     a_session_from_before_the_limit_counts_from_when_it_is_seen,
+    a_session_from_before_the_limit_loses_no_racing_write_and_no_logout,
     one_session_can_have_a_lower_limit,
     a_limit_is_restarted_for_no_session_that_is_not_there,
     the_servers_idle_time_can_differ_from_the_cookies,
@@ -623,6 +634,41 @@ async fn a_session_from_before_the_limit_counts_from_when_it_is_seen<K: Sessions
     }
 }
 
+async fn a_session_from_before_the_limit_loses_no_racing_write_and_no_logout<K: Sessions>(
+    sessions: K,
+) {
+    async fn add(session: Session) {
+        session.insert("added", true).await.unwrap();
+    }
+    let site = setup(sessions.clone()).start().await;
+    let routes = routes().route("/add", post(add));
+    let limited = Setup::new(routes)
+        .without_user_source()
+        .max_lifetime(20 * DAY)
+        .clock(&site.clock)
+        .on(sessions)
+        .start()
+        .await;
+    for _ in 0..20 {
+        let client = limited.welcome(&entered(&site, "plainly").await);
+        tokio::join!(
+            client.get("/page"),
+            client.post("/add"),
+            client.get("/page")
+        );
+        assert_eq!(limited.value(&client, "added").await, Some(true.into()));
+
+        let client = limited.welcome(&entered(&site, "plainly").await);
+        let id = client.session_id().unwrap();
+        tokio::join!(
+            client.get("/page"),
+            client.post("/logout"),
+            client.get("/page")
+        );
+        assert_eq!(limited.record(id).await, None);
+    }
+}
+
 async fn one_session_can_have_a_lower_limit<K: Sessions>(sessions: K) {
     let site = setup(sessions).max_lifetime(20 * DAY).start().await;
     let client = site.visitor();
@@ -901,4 +947,78 @@ async fn a_connection_sees_what_others_have_done<K: Sessions>(sessions: K) {
     site.clock.advance(DAY);
     assert_eq!(touch().await, "gone");
     assert_eq!(touch().await, "no_session");
+}
+
+/// A store of an application's own, which moves an expiry by a lock around all of it.
+#[derive(Clone, Debug, Default)]
+struct Theirs(Arc<tokio::sync::Mutex<HashMap<Id, Record>>>);
+
+#[async_trait]
+impl SessionStore for Theirs {
+    async fn create(&self, record: &mut Record) -> session_store::Result<()> {
+        self.0.lock().await.insert(record.id, record.clone());
+        Ok(())
+    }
+
+    async fn save(&self, record: &Record) -> session_store::Result<()> {
+        if let Some(known) = self.0.lock().await.get_mut(&record.id) {
+            known.clone_from(record);
+        }
+        Ok(())
+    }
+
+    async fn load(&self, id: &Id) -> session_store::Result<Option<Record>> {
+        Ok(self.0.lock().await.get(id).cloned())
+    }
+
+    async fn delete(&self, id: &Id) -> session_store::Result<()> {
+        self.0.lock().await.remove(id);
+        Ok(())
+    }
+}
+
+impl Touch for Theirs {
+    async fn touch(
+        &self,
+        id: SessionId,
+        due_before: OffsetDateTime,
+        expiry: OffsetDateTime,
+    ) -> Result<Touched, axum::BoxError> {
+        let mut records = self.0.lock().await;
+        let Some(record) = records.get_mut(&id.into()) else {
+            return Ok(Touched::Gone);
+        };
+        if record.expiry_date > due_before || record.expiry_date >= expiry {
+            return Ok(Touched::NotDue);
+        }
+        record.expiry_date = expiry;
+        Ok(Touched::Done)
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_the_applications_own_keeps_lifetimes_and_limits() {
+    let theirs = || Owned(Theirs::default());
+    a_remembered_session_stays_remembered(theirs()).await;
+    a_fixed_end_is_never_extended(theirs()).await;
+    an_absolute_limit_ends_the_most_active_session(theirs()).await;
+
+    // One that is from before the limit: its record is loaded and saved.
+    let sessions = theirs();
+    let site = setup(sessions.clone()).start().await;
+    let client = entered(&site, "plainly").await;
+    let limited = setup(sessions)
+        .max_lifetime(20 * DAY)
+        .clock(&site.clock)
+        .start()
+        .await;
+    let client = limited.welcome(&client);
+    for left in [20, 19, 18] {
+        let answer = client.get("/page").await;
+        assert!(about(
+            answer.ends_at().unwrap() - site.clock.now(),
+            left * DAY
+        ));
+        site.clock.advance(DAY);
+    }
 }

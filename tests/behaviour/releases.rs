@@ -6,7 +6,9 @@ use axum::{
     http::{StatusCode, request::Parts},
     routing::{get, post},
 };
-use session_refresh::{LifetimeLayer, RefreshInfo, RefreshLayer, SessionUser, session_refresh};
+use session_refresh::{
+    LifetimeLayer, RefreshInfo, RefreshLayer, SessionLifetime, SessionUser, session_refresh,
+};
 use session_refresh_tests::{Server, TestClock};
 use time::ext::NumericalDuration as _;
 use tower_sessions_0_15 as newer;
@@ -117,4 +119,31 @@ async fn an_application_may_have_both_releases_each_on_its_routes() {
     let newer = client.get("/").await;
     assert_eq!(newer.outcome(), "refreshed");
     assert!(newer.set_cookie().starts_with("id="), "{newer:?}");
+}
+
+#[tokio::test]
+async fn a_session_of_the_newer_release_keeps_a_lifetime_of_its_own() {
+    async fn remember(session: newer::Session, lifetime: SessionLifetime) {
+        session.insert("member", true).await.expect("it is loaded");
+        session.set_expiry(Some(newer::Expiry::OnInactivity(30.days())));
+        lifetime.set_max_lifetime(Some(40.days()));
+    }
+
+    let clock = TestClock::default();
+    let routes = newer_routes(&clock).route("/remember", post(remember));
+    let sessions = LifetimeLayer::new(newer::MemoryStore::default(), newer_sessions);
+    let server = Server::start(routes.layer(sessions.with_clock(clock.as_fn()))).await;
+    let client = server.client();
+    client.post("/remember").await;
+    for (days, age) in [(5, 30), (15, 20)] {
+        clock.advance(days.days());
+        let (answer, age) = (client.get("/").await, age.days());
+        assert_eq!(answer.outcome(), "refreshed");
+        assert!(
+            crate::about(answer.cookie_age().expect("it is sent"), age),
+            "{answer:?}"
+        );
+    }
+    clock.advance(20.days());
+    assert_eq!(client.get("/").await.outcome(), "no_session");
 }

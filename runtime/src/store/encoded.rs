@@ -15,10 +15,9 @@ use time::OffsetDateTime;
 
 #[cfg(feature = "redis")]
 use super::release::RecordRef;
-use super::{
-    release::{Data, Record, StoreError},
-    touch::{FirstTouch, Touched},
-};
+use super::release::{Data, Record, StoreError};
+#[cfg(any(feature = "redis", feature = "_sqlx"))]
+use super::touch::{FirstTouch, Touched};
 use crate::lifetime::KEY;
 
 /// Reads a record: an array of its fields, or a map of them by name, as upstream's `Record` is read. Its expiry is the one
@@ -34,6 +33,7 @@ fn decode(bytes: &[u8]) -> Result<Record, decode::Error> {
 }
 
 /// The record as a [`FirstTouch`] leaves it; `Err` if somebody was faster.
+#[cfg(any(feature = "redis", feature = "_sqlx"))]
 pub(super) fn touched_first(
     bytes: &[u8],
     beside: Option<OffsetDateTime>,

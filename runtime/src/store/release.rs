@@ -47,7 +47,7 @@ pub struct Record {
     pub expiry_date: OffsetDateTime,
 }
 
-#[cfg(feature = "_encoded")]
+#[cfg(feature = "redis")]
 impl Record {
     pub(crate) fn as_ref(&self) -> RecordRef<'_> {
         RecordRef {
