@@ -110,6 +110,14 @@ impl Stage {
         self.browser.goto(&url).await.expect("the page loads");
     }
 
+    /// Nobody is logged in any more.
+    async fn forget(&self) {
+        let deleted = sqlx::query("delete from tower_sessions")
+            .execute(&self.database)
+            .await;
+        deleted.expect("the database can be written");
+    }
+
     async fn log_in(&self) {
         self.visit("/login").await;
         self.click("button[data-name=ursula]").await; // Fills the form in.
@@ -238,10 +246,7 @@ impl Stage {
 
     /// Logs in, and lets the session come to its last seconds.
     async fn comes_to_its_end(&self) {
-        let deleted = sqlx::query("delete from tower_sessions")
-            .execute(&self.database)
-            .await;
-        deleted.expect("the database can be written");
+        self.forget().await;
         self.log_in().await;
         self.becomes("shadow.querySelector('dialog') !== null", true)
             .await;
@@ -325,10 +330,24 @@ async fn a_person_is_warned_and_stays(stage: &Stage) {
 }
 
 async fn the_keyboard_is_enough(stage: &Stage) {
+    // In the page's own words.
+    stage
+        .run(
+            "const element = document.querySelector('session-keep-alive');
+             element.setAttribute('stay', 'Bleiben');
+             element.setAttribute('message', 'Noch {time}');",
+        )
+        .await;
     for key in [Key::Enter, Key::Escape] {
         stage.run("document.querySelector('nav a').focus();").await;
         stage.nears_its_end().await;
-        stage.becomes(FOCUSED, "Stay signed in").await;
+        stage.becomes(FOCUSED, "Bleiben").await;
+        stage
+            .becomes(
+                "/^Noch 0:[34]/.test(dialog.querySelector('p').textContent)",
+                true,
+            )
+            .await;
         stage.press(key).await;
         stage.becomes(IS_OPEN, false).await;
         assert!(stage.session_ends().await > OffsetDateTime::now_utc() + 170.seconds());
@@ -339,7 +358,7 @@ async fn the_keyboard_is_enough(stage: &Stage) {
     }
     // Tab goes to the other button and stays in the dialog.
     stage.nears_its_end().await;
-    stage.becomes(FOCUSED, "Stay signed in").await;
+    stage.becomes(FOCUSED, "Bleiben").await;
     stage.press(Key::Tab).await;
     stage.becomes(FOCUSED, "Sign out").await;
     stage.press(Key::Enter).await;
@@ -433,6 +452,28 @@ async fn a_server_that_does_not_answer_is_not_the_end(stage: &Stage) {
     stage.is_accessible("error").await;
 }
 
+async fn a_login_says_how_long_the_session_lives(stage: &Stage) {
+    stage.forget().await;
+    stage.visit("/login").await;
+    stage.click("button[data-name=ursula]").await;
+    stage.click("#remember").await;
+    stage.click("button.primary").await;
+    stage.shows("h2", "Hello").await;
+    let half_an_hour = OffsetDateTime::now_utc() + 29.minutes();
+    assert!(stage.session_ends().await > half_an_hour);
+    assert!(stage.cookie_ends().await > half_an_hour);
+
+    // A superuser's ends ten minutes after the login, remembered or not.
+    stage.forget().await;
+    stage.visit("/login").await;
+    stage.click("button[data-name=root]").await;
+    stage.click("#remember").await;
+    stage.click("button.primary").await;
+    stage.shows("h2", "Hello").await;
+    let ends = stage.session_ends().await - OffsetDateTime::now_utc();
+    assert!(9.minutes() < ends && ends <= 10.minutes(), "{ends}");
+}
+
 /// Starts the demo as cargo has built it, and learns its address from its first line.
 fn demo(file: &std::path::Path) -> (Process, String) {
     let test = env::current_exe().expect("this is a file");
@@ -502,6 +543,7 @@ async fn stories(stage: Arc<Stage>) {
     a_session_that_cannot_be_extended_is_announced(&stage).await;
     an_end_is_told(&stage).await;
     a_server_that_does_not_answer_is_not_the_end(&stage).await;
+    a_login_says_how_long_the_session_lives(&stage).await;
 }
 
 async fn a_visit_extends_the_session_once_it_is_due(stage: &Stage) {

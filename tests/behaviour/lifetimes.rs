@@ -465,10 +465,10 @@ async fn what_a_handler_puts_in_its_place_counts_for_nothing<K: Sessions>(sessio
             .await
             .unwrap();
     }
-    let routes = routes().route("/put", post(put));
-    let site = Setup::new(routes)
+    let routes = || routes().route("/put", post(put));
+    let site = Setup::new(routes())
         .max_lifetime(90 * DAY)
-        .on(sessions)
+        .on(sessions.clone())
         .start()
         .await;
     let client = entered(&site, "hour").await;
@@ -487,6 +487,19 @@ async fn what_a_handler_puts_in_its_place_counts_for_nothing<K: Sessions>(sessio
         assert_eq!(site.session(&client).await.data, before, "{body}");
         assert!(about(site.left(&client).await, Duration::HOUR), "{body}");
     }
+    // So it is where there is nothing to keep.
+    let unlimited = Setup::new(routes()).on(sessions.clone()).start().await;
+    let plain = entered(&unlimited, "plainly").await;
+    plain.post_body("/put", r#""browser""#).await;
+    let answer = plain.post("/do/insert").await;
+    assert_eq!(answer.cookie_age(), None);
+    assert!(
+        !unlimited
+            .session(&plain)
+            .await
+            .data
+            .contains_key("session_refresh.lifetime")
+    );
     // Written by something that does not know what stands there.
     for value in [
         serde_json::json!({"idle": 1}),
@@ -937,8 +950,15 @@ async fn a_connection_sees_what_others_have_done<K: Sessions>(sessions: K) {
         client.get("/page").await;
     }
     assert_eq!(touch().await, "not_due");
-    // Given another lifetime by a page.
+    // Given another lifetime by a page: a longer one, and one that is not to be passed.
+    client.post("/enter/remember").await;
+    site.clock.advance(2 * DAY);
+    assert_eq!(touch().await, "refreshed");
+    assert!(about(site.left(&client).await, 30 * DAY));
+    site.clock.advance(DAY);
     client.post("/enter/hour").await;
+    assert_eq!(touch().await, "not_due");
+    assert!(about(site.left(&client).await, Duration::HOUR));
     site.clock.advance(DAY);
     assert_eq!(touch().await, "gone");
 
