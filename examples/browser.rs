@@ -398,6 +398,7 @@ async fn tabs_follow_each_other(stage: &Stage) {
 
 async fn a_session_that_cannot_be_extended_is_announced(stage: &Stage) {
     stage.comes_to_its_end().await;
+    stage.becomes(IS_OPEN, true).await;
     stage.press(Key::Escape).await;
     stage.becomes(IS_OPEN, false).await;
     // As the server answers for a session at its absolute limit.

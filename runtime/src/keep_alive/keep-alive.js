@@ -41,23 +41,24 @@ const TEXTS = {
   "announce": "{time} left.",
 };
 
-/** What the dialog can say: its texts, and the button that gets the focus. */
+/** What the dialog says: heading, message, and the button that gets the focus. */
 const VIEWS = {
-  extendable: { heading: "heading", message: "message", button: "stay" },
-  final: { heading: "heading", message: "message-final", button: "dismiss" },
-  ended: { heading: "ended-heading", message: "ended-message", button: "signIn" },
+  extendable: ["heading", "message", "stay"],
+  final: ["heading", "message-final", "dismiss"],
+  ended: ["ended-heading", "ended-message", "sign-in-label"],
 };
 
-// `display` is forced: a modal dialog in a hidden element would lock the page without being seen.
+// The system's colours are light, dark or forced, as the reader's are. `display` is forced, since
+// a modal dialog in a hidden element would lock the page without being seen.
 const SHEET = new CSSStyleSheet();
 SHEET.replaceSync(`
   :host { display: contents !important; }
   [hidden] { display: none !important; }
   dialog {
-    --accent: var(--session-keep-alive-accent, #1d4ed8);
-    --on-accent: var(--session-keep-alive-on-accent, #ffffff);
-    --background: var(--session-keep-alive-background, #ffffff);
-    --text: var(--session-keep-alive-text, #1b1b1f);
+    --accent: var(--session-keep-alive-accent, #1e40af);
+    --on-accent: var(--session-keep-alive-on-accent, #fff);
+    --background: var(--session-keep-alive-background, Canvas);
+    --text: var(--session-keep-alive-text, CanvasText);
     color-scheme: light dark;
     box-sizing: border-box;
     inline-size: 28rem;
@@ -72,14 +73,6 @@ SHEET.replaceSync(`
     text-align: start;
     overflow-wrap: anywhere;
   }
-  @media (prefers-color-scheme: dark) {
-    dialog {
-      --accent: var(--session-keep-alive-accent, #9db8ff);
-      --on-accent: var(--session-keep-alive-on-accent, #10131c);
-      --background: var(--session-keep-alive-background, #1f1f24);
-      --text: var(--session-keep-alive-text, #f2f2f5);
-    }
-  }
   dialog::backdrop { background: rgb(0 0 0 / 60%); }
   h2 { margin: 0 0 0.75rem; font-size: 1.25rem; line-height: 1.3; }
   p { margin: 0; }
@@ -90,24 +83,17 @@ SHEET.replaceSync(`
   button {
     min-block-size: 2.75rem;
     padding: 0.5rem 1rem;
-    border: 1px solid;
+    border: 1px solid var(--text);
     border-radius: 0.5rem;
-    background: transparent;
-    color: inherit;
+    background: var(--background);
+    color: var(--text);
     font: inherit;
     cursor: pointer;
   }
-  button.main { border-color: var(--accent); background: var(--accent); color: var(--on-accent); }
-  button[aria-disabled="true"] { cursor: progress; opacity: 0.7; }
+  .main { background: var(--accent); color: var(--on-accent); }
+  [aria-disabled="true"] { cursor: progress; opacity: 0.7; }
   button:focus-visible { outline: 3px solid var(--text); outline-offset: 2px; }
-  [aria-live="assertive"] {
-    position: fixed;
-    inline-size: 1px;
-    block-size: 1px;
-    overflow: hidden;
-    clip-path: inset(50%);
-    white-space: nowrap;
-  }
+  [aria-live="assertive"] { position: fixed; clip-path: inset(50%); }
 `);
 
 function make(tag, attributes = {}, ...children) {
@@ -115,6 +101,12 @@ function make(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
+}
+
+function makeButton(part, listener) {
+  const button = make("button", { type: "button", class: "main", part });
+  button.addEventListener("click", listener);
+  return button;
 }
 
 /** The server's answer. Throws for each that says nothing about the session. */
@@ -176,10 +168,11 @@ class SessionKeepAlive extends HTMLElement {
   #message = make("p", { id: "message", part: "message" });
   #countdown = make("span", { "role": "timer", "aria-live": "off" });
   #error = make("p", { role: "alert" });
+  /** By the name of their text. */
   #buttons = {
-    stay: make("button", { type: "button", part: "stay", class: "main" }),
-    dismiss: make("button", { type: "button", part: "dismiss" }),
-    signIn: make("button", { type: "button", part: "sign-in", class: "main" }),
+    "stay": makeButton("stay", () => this.#stay()),
+    "dismiss": makeButton("dismiss", () => this.#dismiss()),
+    "sign-in-label": makeButton("sign-in", () => this.#goToSignIn()),
   };
   #signOutButton = make("button", { part: "sign-out" });
   #signOutForm = make("form", { method: "post" }, this.#signOutButton);
@@ -207,30 +200,26 @@ class SessionKeepAlive extends HTMLElement {
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [SHEET];
     root.append(this.#dialog, this.#spokenOutside);
-    this.#buttons.stay.addEventListener("click", () => this.#stay());
-    this.#buttons.dismiss.addEventListener("click", () => this.#dismiss());
-    this.#buttons.signIn.addEventListener("click", () => this.#goToSignIn());
     this.#dialog.addEventListener("submit", () => this.#tell({ signing_out: true }));
     this.#dialog.addEventListener("cancel", (event) => this.#answerEscape(event));
     this.#dialog.addEventListener("close", () => this.#closed());
   }
 
   connectedCallback() {
-    this.#endpoint = new URL(
-      this.getAttribute("endpoint") || DEFAULT_ENDPOINT,
-      document.baseURI,
-    ).href;
+    const endpoint = this.getAttribute("endpoint") || DEFAULT_ENDPOINT;
+    this.#endpoint = new URL(endpoint, document.baseURI).href;
     this.#listeners = new AbortController();
     const listen = (target, name, listener) => {
       target.addEventListener(name, listener, { signal: this.#listeners.signal });
     };
-    listen(document, "visibilitychange", () => this.#comeBack());
-    listen(window, "focus", () => this.#comeBack());
-    listen(window, "online", () => this.#comeBack());
+    const comeBack = () => this.#comeBack();
+    listen(document, "visibilitychange", comeBack);
+    listen(window, "focus", comeBack);
+    listen(window, "online", comeBack);
     // A page with an open channel may not be kept for the "Back" button.
     listen(window, "pagehide", () => this.#pause());
     listen(window, "pageshow", (event) => event.persisted && this.#resume());
-    // By the key: browsers let a second "cancel" in a row close the dialog, whatever its listener says.
+    // By the key, since browsers let a second "cancel" in a row close the dialog all the same.
     listen(window, "keydown", (event) => event.key === "Escape" && this.#answerEscape(event));
     this.#resume();
   }
@@ -294,11 +283,8 @@ class SessionKeepAlive extends HTMLElement {
   }
 
   #nextAsk() {
-    return Math.min(this.#askBy, this.#failures ? this.#retryAt() : this.#scheduledAsk());
-  }
-
-  #retryAt() {
-    return this.#failedAt + Math.min(FIRST_RETRY * 2 ** (this.#failures - 1), LAST_RETRY);
+    const retryAt = this.#failedAt + Math.min(FIRST_RETRY * 2 ** (this.#failures - 1), LAST_RETRY);
+    return Math.min(this.#askBy, this.#failures ? retryAt : this.#scheduledAsk());
   }
 
   #scheduledAsk() {
@@ -327,7 +313,7 @@ class SessionKeepAlive extends HTMLElement {
   async #send(method) {
     const request = new AbortController();
     const limit = setTimeout(() => request.abort(), REQUEST_LIMIT);
-    // The time of sending: the session never ends before the countdown does, however slow the network is.
+    // From the sending on: on a slow network the countdown may end early, but never late.
     const sent = { askedAt: performance.now(), clock: Date.now() };
     this.#request = request;
     if (this.#askBy <= sent.askedAt) this.#askBy = Infinity;
@@ -345,19 +331,24 @@ class SessionKeepAlive extends HTMLElement {
 
   /** Nothing new is known: what was known stays true, and is enough for the warning. */
   #fail(method) {
-    this.#failures += 1;
-    this.#failedAt = performance.now();
-    if (method === "POST") this.#error.textContent = this.#text("error");
-    if (this.#session?.warnAt <= this.#failedAt && this.#timeLeft() > 0) this.#warn();
+    const now = performance.now();
+    if (this.#session?.warnAt <= now && this.#timeLeft() > 0) this.#warn();
+    if (method === "POST") {
+      this.#error.textContent = this.#text("error");
+    } else {
+      this.#failures += 1;
+      this.#failedAt = now;
+    }
   }
 
   #goOn(answer, sent, method) {
     const { seconds_left: left, warn_before: warn, can_stay } = answer;
     const deadline = sent.askedAt + left * SECOND;
+    const warnAt = deadline - warn * SECOND;
     this.#failures = 0;
-    this.#session = { ...sent, deadline, warnAt: deadline - warn * SECOND, canStay: can_stay };
+    this.#session = { ...sent, deadline, warnAt, canStay: can_stay };
     if (method === "POST") this.#tell({ left, warn, can_stay });
-    if (left > warn) this.#reassure();
+    if (sent.askedAt < warnAt) this.#reassure();
     else this.#warn();
   }
 
@@ -385,6 +376,7 @@ class SessionKeepAlive extends HTMLElement {
     // Also when there was none: this may be the page that follows a sign-out.
     this.#tell({ ended: true });
     if (!hadSession) return;
+    this.#spokenOutside.textContent = "";
     const isWanted = this.#emit("session-ended", { cancelable: true });
     if (isWanted && this.isConnected) this.#show("ended");
     else this.#hide();
@@ -410,40 +402,38 @@ class SessionKeepAlive extends HTMLElement {
   #show(view) {
     if (this.#view === view) return;
     const wasOpen = this.#dialog.open;
-    const { heading, message, button } = VIEWS[view];
+    const [heading, message, main] = VIEWS[view];
     this.#view = view;
     this.#heading.textContent = this.#text(heading);
     this.#showMessage(this.#text(message));
-    this.#showActions(button);
+    for (const [name, button] of Object.entries(this.#buttons)) button.hidden = name !== main;
+    this.#buttons[main].textContent = this.#text(main);
+    this.#showSignOut();
     this.#error.textContent = "";
     this.#spokenOutside.textContent = "";
-    this.#spoken.textContent = wasOpen ? this.#heading.textContent : "";
+    this.#spoken.textContent = wasOpen ? this.#message.textContent : "";
     this.#open();
   }
 
   #showMessage(text) {
     const [before, after] = text.split("{time}");
-    this.#secondsShown = undefined;
     this.#message.replaceChildren(before);
     if (after !== undefined) this.#message.append(this.#countdown, after);
+    this.#secondsShown = undefined;
     if (this.#session) this.#count();
   }
 
-  #showActions(main) {
-    const { stay, dismiss, signIn } = this.#buttons;
-    stay.textContent = this.#text("stay");
-    dismiss.textContent = this.#text("dismiss");
-    signIn.textContent = this.#text("sign-in-label");
-    for (const [name, button] of Object.entries(this.#buttons)) button.hidden = name !== main;
+  #showSignOut() {
     this.#signOut.hidden = this.#view === "ended";
-    this.#signOutButton.textContent = this.#text("sign-out-label");
     this.#signOutForm.hidden = !this.hasAttribute("sign-out");
     this.#signOutForm.action = this.getAttribute("sign-out") ?? "";
+    this.#signOutButton.textContent = this.#text("sign-out-label");
   }
 
   #open() {
     if (!this.#dialog.open) this.#dialog.showModal();
-    this.#buttons[VIEWS[this.#view].button].focus();
+    const [, , main] = VIEWS[this.#view];
+    this.#buttons[main].focus();
   }
 
   #hide() {
@@ -453,10 +443,10 @@ class SessionKeepAlive extends HTMLElement {
 
   #closed() {
     if (this.#dialog.open) return;
-    if (this.#view) this.#open(); // It was not closed by this element.
-    else if (this.#session && !this.#isDismissed) {
-      this.#spokenOutside.textContent = this.#text("stayed");
-    }
+    // With a view, it was not this element that has closed it.
+    if (this.#view) return this.#open();
+    const isExtended = this.#session && !this.#isDismissed;
+    if (isExtended) this.#spokenOutside.textContent = this.#text("stayed");
   }
 
   #count() {
@@ -469,7 +459,7 @@ class SessionKeepAlive extends HTMLElement {
     this.#spoken.textContent = this.#text("announce").replace("{time}", time);
   }
 
-  /** Escape is what is safe to press unread: it stays signed in, and where that can't be it closes. */
+  /** Escape does what is safe: it stays signed in, and where that can't be it closes. */
   #answerEscape(event) {
     if (!this.#view) return;
     event.preventDefault();
