@@ -39,7 +39,7 @@
 //! | `endpoint` | the path that [`KeepAlive::new`] was given | the script's folder |
 //! | `sign-out` | where "Sign out" posts a form to; without it and the slot, there is no such button | |
 //! | `sign-in` | where "Sign in again" leads when the session has ended | the page is loaded again |
-//! | `heading`, `message`, `message-final`, `stay`, `sign-out-label`, `ended-heading`, `ended-message`, `sign-in-label`, `error`, `announce` | the texts, `{time}` in them is the time left | English |
+//! | `heading`, `message`, `message-final`, `stay`, `stayed`, `dismiss`, `sign-out-label`, `ended-heading`, `ended-message`, `sign-in-label`, `error`, `announce` | the texts, `{time}` in them is the time left | English |
 //!
 //! Give a form of your own, with a token against forged requests, say, in the slot `sign-out`:
 //!
@@ -51,8 +51,9 @@
 //!
 //! It needs no more of a Content Security Policy than `script-src 'self'; connect-src 'self'`, and trusted types may be
 //! required. It fires `session-warning`, `session-extended` and `session-ended`, the last of which can be cancelled
-//! (`preventDefault`) by a page that shows something else. Its parts can be styled by `::part(dialog)`, `heading`, `stay`,
-//! `sign-out`.
+//! (`preventDefault`) by a page that shows something else. Its looks are four properties, `--session-keep-alive-accent`,
+//! `-on-accent`, `-background` and `-text`, and its parts `dialog`, `heading`, `message`, `stay`, `dismiss`, `sign-out` and
+//! `sign-in` (`::part(dialog)`).
 //!
 //! # The routes
 //!

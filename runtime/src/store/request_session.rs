@@ -343,6 +343,8 @@ impl RequestSession {
         let live = loaded.and_then(|loaded| self.live(&loaded).map(|expiry| (loaded, expiry)));
         let Some((loaded, expiry)) = live else {
             self.forget(id);
+            // What is created next is another session.
+            self.state().own = OwnLifetime::default();
             return None;
         };
         let LoadedRecord {
