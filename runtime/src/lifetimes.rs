@@ -107,9 +107,11 @@ impl<S, R, F> LifetimeLayer<S, R, F> {
     /// How long a refresh may keep a request waiting for the store, to load a session ahead and to touch it. Default: 2
     /// seconds each.
     ///
-    /// A touch that fails or takes longer is logged, the page is served without it, and the next request tries again.
-    /// After three failures in a row, one request in a second tries, then one in two, in four and so on up to a minute,
-    /// until one succeeds: an outage does not cost each request the limit.
+    /// A touch that fails or takes longer is logged, the page is served without it, and a later request tries again. Its query
+    /// runs to its end: set the store's own limits as well. At most four touches are under way at once. When touches of
+    /// several sessions keep failing, one request in a second tries, then one in two, in four and so on up to a minute, until
+    /// one succeeds: an outage does not cost each request the limit. See the guide
+    /// [`operating`](crate::guide::operating#when-the-store-is-down).
     pub fn with_touch_limit(mut self, limit: Duration) -> Self {
         Arc::make_mut(&mut self.common).attempts.set_limit(limit);
         self

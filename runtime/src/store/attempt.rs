@@ -1,10 +1,15 @@
-//! One touch: within a time limit, and paused for a while when touches keep failing.
+//! Touches: each within a time limit, few at once, one at a time for each session, and paused when they keep failing.
+//!
+//! A touch is not abandoned: a query that nobody waits for any more goes on holding its connection. It runs to its end, which
+//! the store's own limits see to, in a task that holds one of a few permits. Whoever asked waits for it no longer than the
+//! limit, and counts for nothing if he goes away.
 
 use std::{
+    collections::{HashMap, HashSet},
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
@@ -12,30 +17,77 @@ use std::{
 };
 
 use axum::BoxError;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, timeout},
+};
 
-use super::touch::Touched;
+use super::{release::SessionId, touch::Touched};
 use crate::{events, metrics::Touching};
 
 /// How long the store may take if the application does not say.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(2);
 
+/// How many touches are under way at once: so many connections a store that stalls may hold.
+const AT_ONCE: usize = 4;
+
+/// So many failures in a row are borne before the first pause.
+const PATIENCE: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// So many sessions whose touches fail are remembered.
+const REMEMBERED: usize = 10_000;
+
 /// A store's touches: how long one may take, and how they have fared.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempts {
     limit: Duration,
-    backoff: Arc<Backoff>,
+    shared: Arc<Shared>,
 }
 
-/// The touch failed, which was reported, or touches are paused since others have.
 #[derive(Debug)]
+struct Shared {
+    permits: Semaphore,
+    state: Mutex<State>,
+    failures: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When the store fails as a whole: touches of different sessions, and none succeeds between them.
+    all: Backoff,
+    failing: HashSet<SessionId>,
+    /// Sessions of which a touch is under way, or has failed.
+    sessions: HashMap<SessionId, OfSession>,
+}
+
+/// One session's touches. Its trouble is its own: somebody may hold its row locked.
+#[derive(Debug, Default)]
+struct OfSession {
+    backoff: Backoff,
+    under_way: Option<watch::Receiver<Option<Ended>>>,
+}
+
+/// What became of a touch, for everybody who waits for it.
+type Ended = Result<Touched, TouchFailed>;
+
+/// What a touch of a session does, on its way to the store.
+pub(super) type Work = Pin<Box<dyn Future<Output = Result<Touched, BoxError>> + Send>>;
+
+/// The touch failed, which was reported, or touches are paused since others have.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct TouchFailed;
 
 impl Default for Attempts {
     fn default() -> Self {
         Self {
             limit: DEFAULT_LIMIT,
-            backoff: Arc::default(),
+            shared: Arc::new(Shared {
+                permits: Semaphore::new(AT_ONCE),
+                state: Mutex::default(),
+                failures: AtomicU64::new(0),
+            }),
         }
     }
 }
@@ -53,110 +105,217 @@ impl Attempts {
         if let Poll::Ready(answer) = at_once {
             return Ok(answer);
         }
-        let answer = tokio::time::timeout(self.limit, work).await;
-        answer.map_err(|_| {
-            let limit = humantime::format_duration(self.limit);
-            format!("no answer within {limit}")
-        })
+        timeout(self.limit, work)
+            .await
+            .map_err(|_| self.no_answer())
     }
 
-    /// Touches, unless touches are paused.
-    pub(super) async fn touch<F>(&self, touch: F) -> Result<Touched, TouchFailed>
-    where
-        F: Future<Output = Result<Touched, BoxError>>,
-    {
-        let attempt = self.backoff.attempt().ok_or(TouchFailed)?;
+    fn no_answer(&self) -> String {
+        let limit = humantime::format_duration(self.limit);
+        format!("no answer within {limit}")
+    }
+
+    /// Touches a session, unless touches are paused. If one of this session is under way, waits for that.
+    pub(super) async fn touch(&self, id: SessionId, work: Work) -> Ended {
+        let (mut ended, is_own) = self.begin(id, work)?;
+        let ended = timeout(self.limit, ended.wait_for(Option::is_some)).await;
+        // Else it is too slow, and its task reports that; or it has panicked.
+        let Ok(Ok(ended)) = ended else {
+            return Err(TouchFailed);
+        };
+        match ended.unwrap_or(Err(TouchFailed)) {
+            // Somebody else was faster.
+            Ok(Touched::Done) if !is_own => Ok(Touched::NotDue),
+            ended => ended,
+        }
+    }
+
+    /// The touch that is under way, and whether this is it.
+    fn begin(
+        &self,
+        id: SessionId,
+        work: Work,
+    ) -> Result<(watch::Receiver<Option<Ended>>, bool), TouchFailed> {
+        let mut state = self.shared.state();
+        if let Some(session) = state.sessions.get(&id) {
+            if let Some(under_way) = &session.under_way {
+                return Ok((under_way.clone(), false));
+            }
+            if session.backoff.is_pausing() {
+                return Err(TouchFailed);
+            }
+        }
+        let of_all = state.all.attempt().ok_or(TouchFailed)?;
+        let (tell, ended) = watch::channel(None);
+        let session = state.sessions.entry(id).or_default();
+        let of_session = session.backoff.attempt().ok_or(TouchFailed)?;
+        session.under_way = Some(ended.clone());
+        drop(state);
+        let attempt = Attempt { of_all, of_session };
+        tokio::spawn(self.clone().run(id, work, attempt, tell));
+        Ok((ended, true))
+    }
+
+    /// Runs the touch to its end, and tells as soon as it is known what became of it.
+    async fn run(
+        self,
+        id: SessionId,
+        mut work: Work,
+        attempt: Attempt,
+        tell: watch::Sender<Option<Ended>>,
+    ) {
+        let over = Over(&self.shared, id);
+        let permit = timeout(self.limit, self.shared.permits.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            // Others hold all of them, and their failures count.
+            drop(over);
+            tell.send_replace(Some(Err(TouchFailed)));
+            return;
+        };
         let touching = Touching::start();
-        let reason = match self.in_time(touch).await {
+        let (reason, is_late) = match timeout(self.limit, &mut work).await {
             Ok(Ok(touched)) => {
                 touching.end(touched.as_str());
-                self.backoff.succeeded();
-                return Ok(touched);
+                self.shared.state().succeeded(id);
+                drop(over); // Before anybody knows, and may ask for the next.
+                tell.send_replace(Some(Ok(touched)));
+                return;
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(late) => late,
+            Ok(Err(error)) => (error.to_string(), false),
+            Err(_) => (self.no_answer(), true),
         };
         touching.end("failed");
-        let pause = self.backoff.failed(attempt);
-        events::touch_failed(&reason, self.failures());
+        let failures = self.shared.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let pause = self.shared.state().failed(id, attempt);
+        events::touch_failed(&reason, failures);
         if let Some(pause) = pause {
             events::touches_paused(pause);
         }
-        Err(TouchFailed)
+        if is_late {
+            tell.send_replace(Some(Err(TouchFailed)));
+            let _nobody_waits = work.await;
+        } else {
+            drop(over);
+            tell.send_replace(Some(Err(TouchFailed)));
+        }
     }
 
     /// All failures so far.
     pub(crate) fn failures(&self) -> u64 {
-        self.backoff.failures.load(Ordering::Relaxed)
+        self.shared.failures.load(Ordering::Relaxed)
     }
 }
 
-/// So many failures in a row are borne before the first pause.
-const PATIENCE: u32 = 3;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-#[derive(Debug, Default)]
-struct Backoff {
-    state: Mutex<State>,
-    failures: AtomicU64,
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
+/// A touch's task is over, whatever has become of it.
+struct Over<'a>(&'a Shared, SessionId);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        let Self(shared, id) = self;
+        shared.state().over(*id);
+    }
+}
+
+impl State {
+    fn succeeded(&mut self, id: SessionId) {
+        self.all.succeeded();
+        self.failing.clear();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.backoff.succeeded();
+        }
+    }
+
+    /// Answers how long touches of all sessions are paused, if a pause begins.
+    fn failed(&mut self, id: SessionId, attempt: Attempt) -> Option<Duration> {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.backoff.failed(attempt.of_session);
+        }
+        // The same session again says nothing of others, but for whether a pause has helped.
+        let is_news = self.all.is_paused() || self.failing.insert(id);
+        is_news.then(|| self.all.failed(attempt.of_all)).flatten()
+    }
+
+    fn over(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.under_way = None;
+            if !session.backoff.has_failed() {
+                self.sessions.remove(&id);
+            }
+        }
+        if self.sessions.len() > REMEMBERED {
+            // Their touches are tried again: that costs less than to remember more.
+            self.sessions
+                .retain(|_, session| session.under_way.is_some());
+        }
+    }
+}
+
+/// Pauses after failures in a row.
 #[derive(Debug, Default)]
-struct State {
+struct Backoff {
     in_a_row: u32,
     /// How many pauses have begun.
     pauses: u32,
     paused_until: Option<Instant>,
 }
 
-/// A touch that is under way, and how many pauses had begun when it began.
-#[derive(Debug)]
-struct Attempt(u32);
+/// How many pauses had begun when a touch began: of all sessions', and of its own.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    of_all: u32,
+    of_session: u32,
+}
 
 impl Backoff {
     /// Whether to try. After a pause one request tries for all: the others wait as long again.
-    fn attempt(&self) -> Option<Attempt> {
-        let mut state = self.state();
-        match state.paused_until {
-            Some(until) if Instant::now() < until => return None,
-            Some(_) => {
-                state.pause();
-            }
-            None => {}
-        }
-        Some(Attempt(state.pauses))
-    }
-
-    fn succeeded(&self) {
-        let mut state = self.state();
-        state.in_a_row = 0;
-        state.paused_until = None;
-    }
-
-    /// Answers how long the pause is, if one begins. Attempts that were under way when the last one began say nothing
-    /// new.
-    #[allow(clippy::needless_pass_by_value)] // An attempt fails once.
-    fn failed(&self, attempt: Attempt) -> Option<Duration> {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        let mut state = self.state();
-        if attempt.0 != state.pauses {
+    fn attempt(&mut self) -> Option<u32> {
+        if self.is_pausing() {
             return None;
         }
-        state.in_a_row = state.in_a_row.saturating_add(1);
-        if state.in_a_row < PATIENCE {
+        if self.is_paused() {
+            self.pause();
+        }
+        Some(self.pauses)
+    }
+
+    /// Whether a pause has begun that nothing has ended yet but time.
+    fn is_paused(&self) -> bool {
+        self.paused_until.is_some()
+    }
+
+    fn is_pausing(&self) -> bool {
+        self.paused_until
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.in_a_row > 0
+    }
+
+    fn succeeded(&mut self) {
+        self.in_a_row = 0;
+        self.paused_until = None;
+    }
+
+    /// Answers how long the pause is, if one begins. Touches that were under way when the last one began say nothing new.
+    fn failed(&mut self, attempt: u32) -> Option<Duration> {
+        if attempt != self.pauses {
             return None;
         }
-        state.pauses = state.pauses.wrapping_add(1);
-        Some(state.pause())
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if self.in_a_row < PATIENCE {
+            return None;
+        }
+        self.pauses = self.pauses.wrapping_add(1);
+        Some(self.pause())
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
     fn pause(&mut self) -> Duration {
         let doublings = self.in_a_row.saturating_sub(PATIENCE).min(16);
         let pause = (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
@@ -167,13 +326,16 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn pauses_double_after_three_failures_and_end_with_a_success() {
-        let backoff = Backoff::default();
+        let mut backoff = Backoff::default();
         for _ in 1..PATIENCE {
-            assert_eq!(backoff.failed(backoff.attempt().unwrap()), None);
+            let attempt = backoff.attempt().unwrap();
+            assert_eq!(backoff.failed(attempt), None);
         }
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
             let attempt = backoff.attempt().unwrap();
@@ -185,18 +347,132 @@ mod tests {
         assert!(backoff.attempt().is_none(), "one request tries for all");
         backoff.succeeded();
         assert!(backoff.attempt().is_some() && backoff.attempt().is_some());
-        assert_eq!(backoff.failed(backoff.attempt().unwrap()), None);
-        assert_eq!(backoff.failures.load(Ordering::Relaxed), 11);
+        let attempt = backoff.attempt().unwrap();
+        assert_eq!(backoff.failed(attempt), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn requests_that_fail_together_cause_one_pause() {
-        let backoff = Backoff::default();
+        let mut backoff = Backoff::default();
         let attempts: Vec<_> = (0..100).map(|_| backoff.attempt().unwrap()).collect();
         let pauses: Vec<_> = attempts
             .into_iter()
             .filter_map(|attempt| backoff.failed(attempt))
             .collect();
         assert_eq!(pauses, [FIRST_PAUSE]);
+    }
+
+    fn fails() -> Work {
+        Box::pin(async { Err("it fails".into()) })
+    }
+
+    fn succeeds() -> Work {
+        Box::pin(async { Ok(Touched::Done) })
+    }
+
+    /// Never ends before it is told to.
+    fn hangs() -> (oneshot::Sender<()>, Work) {
+        let (end, ended) = oneshot::channel();
+        let work = Box::pin(async move {
+            let _told = ended.await;
+            Ok(Touched::Done)
+        });
+        (end, work)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_sessions_trouble_pauses_nobody_else() {
+        let attempts = Attempts::default();
+        for _ in 0..20 {
+            assert!(attempts.touch(SessionId(1), fails()).await.is_err());
+            tokio::time::advance(LONGEST_PAUSE).await;
+            assert!(attempts.touch(SessionId(1), fails()).await.is_err());
+            assert!(attempts.touch(SessionId(2), succeeds()).await.is_ok());
+        }
+        // It is paused itself.
+        let failures = attempts.failures();
+        assert!(attempts.touch(SessionId(1), fails()).await.is_err());
+        assert_eq!(attempts.failures(), failures);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_for_everybody_is_paused_for_everybody() {
+        let attempts = Attempts::default();
+        for id in 0..3 {
+            assert!(attempts.touch(SessionId(id), fails()).await.is_err());
+        }
+        assert!(attempts.touch(SessionId(3), succeeds()).await.is_err());
+        assert_eq!(attempts.failures(), 3);
+        tokio::time::advance(FIRST_PAUSE).await;
+        assert!(attempts.touch(SessionId(3), succeeds()).await.is_ok());
+        assert!(attempts.touch(SessionId(4), succeeds()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_touched_once_at_a_time_and_others_get_its_answer() {
+        let attempts = Attempts::default();
+        let (end, work) = hangs();
+        let first = tokio::spawn({
+            let attempts = attempts.clone();
+            async move { attempts.touch(SessionId(1), work).await }
+        });
+        tokio::task::yield_now().await;
+        // Were they asked, these would fail.
+        let others: Vec<_> = (0..10)
+            .map(|_| {
+                let attempts = attempts.clone();
+                tokio::spawn(async move { attempts.touch(SessionId(1), fails()).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        end.send(()).unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), Touched::Done);
+        for other in others {
+            assert_eq!(other.await.unwrap().unwrap(), Touched::NotDue);
+        }
+        assert!(attempts.touch(SessionId(1), succeeds()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_stalls_is_given_no_more_than_a_few_connections() {
+        let attempts = Attempts::default();
+        let (mut ends, mut asked) = (Vec::new(), Vec::new());
+        for id in 0..20 {
+            let (end, work) = hangs();
+            ends.push(end);
+            let attempts = attempts.clone();
+            asked.push(tokio::spawn(async move {
+                attempts.touch(SessionId(id), work).await.is_err()
+            }));
+        }
+        for asked in asked {
+            assert!(asked.await.unwrap());
+        }
+        assert_eq!(attempts.shared.permits.available_permits(), 0);
+        assert_eq!(attempts.failures(), AT_ONCE as u64);
+        // They are given back when the queries end, not before.
+        ends.into_iter().for_each(drop);
+        tokio::time::sleep(DEFAULT_LIMIT * 2).await;
+        assert_eq!(attempts.shared.permits.available_permits(), AT_ONCE);
+        assert!(attempts.touch(SessionId(99), succeeds()).await.is_ok());
+        tokio::task::yield_now().await;
+        assert!(
+            !attempts
+                .shared
+                .state()
+                .sessions
+                .contains_key(&SessionId(99))
+        );
+    }
+
+    /// S10: an application's own timeout, shorter than the limit.
+    #[tokio::test(start_paused = true)]
+    async fn a_touch_that_nobody_waits_for_counts() {
+        let attempts = Attempts::default();
+        let (_end, work) = hangs();
+        let waiting = attempts.touch(SessionId(1), work);
+        assert!(timeout(DEFAULT_LIMIT / 2, waiting).await.is_err());
+        tokio::time::sleep(DEFAULT_LIMIT).await;
+        assert_eq!(attempts.failures(), 1);
     }
 }

@@ -11,11 +11,10 @@ use std::{
     },
 };
 
-use axum::BoxError;
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    attempt::{Attempts, TouchFailed},
+    attempt::{Attempts, TouchFailed, Work},
     original::Original,
     release::{Record, RecordRef, SessionId, StoreError},
     touch::{FirstTouch, Touched},
@@ -68,14 +67,11 @@ impl fmt::Debug for Common {
 pub(super) trait AnyStore: Send + Sync {
     fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<LoadedRecord>, StoreError>>;
 
-    fn touch(
-        &self,
-        id: SessionId,
-        due_before: Millis,
-        expiry: Millis,
-    ) -> BoxFuture<'_, Result<Touched, BoxError>>;
+    /// By itself: it may take longer than anybody waits.
+    fn touch(self: Arc<Self>, id: SessionId, due_before: Millis, expiry: Millis) -> Work;
 
-    fn touch_first(&self, touch: FirstTouch) -> BoxFuture<'_, Result<Touched, BoxError>>;
+    /// The same.
+    fn touch_first(self: Arc<Self>, touch: FirstTouch) -> Work;
 }
 
 pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -486,14 +482,14 @@ impl RequestSession {
         due_before: Millis,
         expiry: Millis,
     ) -> Result<Touched, TouchFailed> {
-        let (touch, expiry, kept) = match self.first_touch(id, expiry) {
-            Some(first) => {
-                let touch = self.store.touch_first(first.touch);
-                (touch, first.expiry, Some(first.kept))
-            }
-            None => (self.store.touch(id, due_before, expiry), expiry, None),
+        let store = Arc::clone(&self.store);
+        let (touch, expiry, kept) = if let Some(first) = self.first_touch(id, expiry) {
+            let touch = store.touch_first(first.touch);
+            (touch, first.expiry, Some(first.kept))
+        } else {
+            (store.touch(id, due_before, expiry), expiry, None)
         };
-        let touched = self.common.attempts.touch(touch).await?;
+        let touched = self.common.attempts.touch(id, touch).await?;
         if touched == Touched::Done
             && let Some(known) = self.state().known_mut(id)
         {

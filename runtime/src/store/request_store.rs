@@ -2,13 +2,12 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use axum::BoxError;
-
 use super::{
+    attempt::Work,
     original::Original,
     release::{Data, OwnStore, Record, RecordRef, SessionId, StoreError, StoreOf, session_store},
     request_session::{AnyStore, BoxFuture, Common, LoadedRecord, RequestSession, Save, Written},
-    touch::{EncodedLoad, FirstTouch, Touch, Touched, touch_first},
+    touch::{EncodedLoad, FirstTouch, Touch, touch_first},
 };
 use crate::{
     events,
@@ -104,16 +103,14 @@ impl<S: Touch + StoreOf<R>, R: 'static> AnyStore for ReleasedStore<S, R> {
         Box::pin(self.load(id))
     }
 
-    fn touch(
-        &self,
-        id: SessionId,
-        due_before: Millis,
-        expiry: Millis,
-    ) -> BoxFuture<'_, Result<Touched, BoxError>> {
-        Box::pin(self.store.touch(id, due_before.into(), expiry.into()))
+    fn touch(self: Arc<Self>, id: SessionId, due_before: Millis, expiry: Millis) -> Work {
+        Box::pin(async move {
+            let (due_before, expiry) = (due_before.into(), expiry.into());
+            self.store.touch(id, due_before, expiry).await
+        })
     }
 
-    fn touch_first(&self, touch: FirstTouch) -> BoxFuture<'_, Result<Touched, BoxError>> {
+    fn touch_first(self: Arc<Self>, touch: FirstTouch) -> Work {
         Box::pin(async move {
             match self.store.touch_first(touch.clone()).await? {
                 Some(touched) => Ok(touched),

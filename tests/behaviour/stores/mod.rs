@@ -2,6 +2,7 @@
 
 mod bytes;
 mod conformance;
+mod locks;
 mod outages;
 mod processes;
 mod races;

@@ -1,0 +1,96 @@
+//! A session whose row somebody holds locked: its trouble is its own.
+
+use std::time::Duration as StdDuration;
+
+use axum::{Router, routing::get};
+use session_refresh::{LifetimeLayer, session_refresh, store::PostgresStore};
+use session_refresh_tests::{
+    Client, Server, TestClock,
+    backends::{Backend as _, Postgres},
+    login_routes,
+};
+use sqlx::postgres::PgPoolOptions;
+use time::Duration;
+use tower_sessions::{Expiry, SessionManagerLayer};
+
+#[session_refresh(interval = "24h")]
+async fn page() {}
+
+/// S1, S2.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_locked_costs_nobody_else_a_page_or_a_refresh() {
+    let Some(postgres) = Postgres::connect().await else {
+        return;
+    };
+    // As an application has it: five connections, and whoever waits for one longer than this gets an error.
+    let pool = PgPoolOptions::new()
+        .max_connections(5)
+        .acquire_timeout(StdDuration::from_secs(2))
+        .connect_with((*postgres.pool.connect_options()).clone())
+        .await
+        .unwrap();
+    let clock = TestClock::default();
+    let sessions = LifetimeLayer::new(PostgresStore::new(pool), |store| {
+        SessionManagerLayer::new(store)
+            .with_secure(false)
+            .with_expiry(Expiry::OnInactivity(Duration::days(14)))
+    })
+    .with_clock(clock.as_fn())
+    .with_touch_limit(StdDuration::from_millis(100));
+    let routes = Router::new()
+        .route("/page", get(page))
+        .merge(login_routes());
+    let server = Server::start(routes.layer(sessions.clone())).await;
+    let login = async || {
+        let client = server.client();
+        client.post("/login/user").await;
+        client
+    };
+    let locked = login().await;
+    let mut others = Vec::new();
+    for _ in 0..30 {
+        others.push(login().await);
+    }
+    clock.advance(Duration::DAY);
+
+    let mut lock = postgres.pool.begin().await.unwrap();
+    sqlx::query(r#"select 1 from "tower_sessions"."session" where id = $1 for update"#)
+        .bind(locked.session_id().unwrap().to_string())
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let ask = |client: &Client| {
+        let client = client.clone();
+        tokio::spawn(async move { client.get("/page").await })
+    };
+    let five: Vec<_> = (0..5).map(|_| ask(&locked)).collect();
+    let other = others[0].get("/page").await;
+    assert_eq!((other.status.as_u16(), other.outcome()), (200, "refreshed"));
+    for page in five {
+        let page = page.await.unwrap();
+        assert_eq!((page.status.as_u16(), page.outcome()), (200, "unavailable"));
+    }
+    // However often its user comes back, nobody else's touches are paused.
+    for _ in 0..10 {
+        assert_eq!(locked.get("/page").await.outcome(), "unavailable");
+    }
+    for other in &others[1..] {
+        assert_eq!(other.get("/page").await.outcome(), "refreshed");
+    }
+    assert_eq!(
+        sessions.failed_touches(),
+        1,
+        "it is tried once, until that has ended"
+    );
+
+    // Free again, it is extended as any other.
+    lock.rollback().await.unwrap();
+    let mut outcome = String::from("unavailable");
+    while outcome == "unavailable" {
+        outcome = locked.get("/page").await.outcome().to_owned();
+    }
+    assert!(
+        ["refreshed", "not_due"].contains(&outcome.as_str()),
+        "{outcome}"
+    );
+}
