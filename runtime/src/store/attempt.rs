@@ -19,7 +19,7 @@ use std::{
 use axum::BoxError;
 use tokio::{
     sync::{Semaphore, watch},
-    time::{Instant, timeout},
+    time::{Instant, error::Elapsed, timeout_at},
 };
 
 use super::{release::SessionId, touch::Touched};
@@ -99,13 +99,8 @@ impl Attempts {
 
     /// Waits for the store no longer than the limit; `Err` is what to report.
     pub(super) async fn in_time<F: Future>(&self, work: F) -> Result<F::Output, String> {
-        let mut work = pin!(work);
-        // A store that answers at once needs no timer.
-        let at_once = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
-        if let Poll::Ready(answer) = at_once {
-            return Ok(answer);
-        }
-        timeout(self.limit, work)
+        let deadline = Instant::now() + self.limit;
+        before(deadline, pin!(work))
             .await
             .map_err(|_| self.no_answer())
     }
@@ -118,11 +113,9 @@ impl Attempts {
     /// Touches a session, unless touches are paused. If one of this session is under way, waits for that.
     pub(super) async fn touch(&self, id: SessionId, work: Work) -> Ended {
         let (mut ended, is_own) = self.begin(id, work)?;
-        let ended = timeout(self.limit, ended.wait_for(Option::is_some)).await;
-        // Else it is too slow, and its task reports that; or it has panicked.
-        let Ok(Ok(ended)) = ended else {
-            return Err(TouchFailed);
-        };
+        // Its task tells in time. If it tells nothing, it has panicked.
+        let ended = ended.wait_for(Option::is_some).await;
+        let ended = ended.ok().and_then(|ended| *ended);
         match ended.unwrap_or(Err(TouchFailed)) {
             // Somebody else was faster.
             Ok(Touched::Done) if !is_own => Ok(Touched::NotDue),
@@ -165,7 +158,9 @@ impl Attempts {
         tell: watch::Sender<Option<Ended>>,
     ) {
         let over = Over(&self.shared, id);
-        let permit = timeout(self.limit, self.shared.permits.acquire()).await;
+        let deadline = Instant::now() + self.limit;
+        let permits = &self.shared.permits;
+        let permit = before(deadline, pin!(permits.acquire())).await;
         let Ok(Ok(_permit)) = permit else {
             // Others hold all of them, and their failures count.
             drop(over);
@@ -173,7 +168,7 @@ impl Attempts {
             return;
         };
         let touching = Touching::start();
-        let (reason, is_late) = match timeout(self.limit, &mut work).await {
+        let (reason, is_late) = match before(deadline, work.as_mut()).await {
             Ok(Ok(touched)) => {
                 touching.end(touched.as_str());
                 self.shared.state().succeeded(id);
@@ -203,6 +198,19 @@ impl Attempts {
     /// All failures so far.
     pub(crate) fn failures(&self) -> u64 {
         self.shared.failures.load(Ordering::Relaxed)
+    }
+}
+
+/// Waits until then at the latest.
+async fn before<F: Future + ?Sized>(
+    deadline: Instant,
+    mut work: Pin<&mut F>,
+) -> Result<F::Output, Elapsed> {
+    // What is ready at once needs no timer.
+    let at_once = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+    match at_once {
+        Poll::Ready(answer) => Ok(answer),
+        Poll::Pending => timeout_at(deadline, work).await,
     }
 }
 
@@ -326,7 +334,7 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
+    use tokio::{sync::oneshot, time::timeout};
 
     use super::*;
 
