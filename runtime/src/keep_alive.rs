@@ -49,6 +49,8 @@
 //! </session-keep-alive>
 //! ```
 //!
+//! and hide it until the script is there: `session-keep-alive:not(:defined) { display: none }`.
+//!
 //! It needs no more of a Content Security Policy than `script-src 'self'; connect-src 'self'`, and trusted types may be
 //! required. It fires `session-warning`, `session-extended` and `session-ended`, the last of which can be cancelled
 //! (`preventDefault`) by a page that shows something else. Its looks are four properties, `--session-keep-alive-accent`,
