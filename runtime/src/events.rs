@@ -32,6 +32,8 @@ texts! {
     BAD_LIFETIME = "a session's own lifetime in its record is not valid: the layer's counts";
     PLAIN_LAYER = "this session layer saves whole records: a refresh that races a write may overwrite it, and one that \
         races a logout may undo it; `session_refresh::LifetimeLayer` around a store that can touch does neither";
+    STORE_WITHOUT_LAYER = "this store can touch, but no `session_refresh::LifetimeLayer` uses it: refreshes save whole records";
+    SWEEP_FAILED = "could not delete the sessions that have ended: tried again after the next period";
     INTERVAL_TOO_LONG = "the refresh interval is not shorter than the session's inactivity expiry: sessions end before they \
         are refreshed";
     NO_SESSION = if cfg!(all(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15")) {
@@ -85,6 +87,16 @@ pub(crate) fn bad_stamp(mistake: impl fmt::Display) {
 
 pub(crate) fn bad_lifetime() {
     debug!(target: TARGET, "{BAD_LIFETIME}");
+}
+
+#[cfg(feature = "_sql")]
+pub(crate) fn store_without_layer(store: &str) {
+    warn!(target: TARGET, store, "{STORE_WITHOUT_LAYER}");
+}
+
+#[cfg(feature = "_sql")]
+pub(crate) fn sweep_failed(error: impl fmt::Display) {
+    error!(target: TARGET, %error, "{SWEEP_FAILED}");
 }
 
 pub(crate) fn plain_layer() {

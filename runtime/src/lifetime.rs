@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) idle: Option<Duration>,
     pub(crate) cookie_age: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
+    /// The latest expiry that the store can keep.
+    pub(crate) latest: Option<Millis>,
 }
 
 /// What a session keeps of its own lifetime in its record.
@@ -131,6 +133,8 @@ pub(crate) struct Lifetime {
     pub(crate) idle: Option<Duration>,
     /// When it ends at the latest: a fixed end or an absolute limit.
     pub(crate) end: Option<Millis>,
+    /// The latest expiry that its store can keep.
+    latest: Option<Millis>,
     cookie: CookieAge,
 }
 
@@ -151,6 +155,7 @@ impl Lifetime {
     /// `expiry` is that of tower-sessions' layer.
     pub(crate) fn new(expiry: Option<Expiry>, own: &OwnLifetime, settings: &Settings) -> Self {
         let limit = own.end(settings);
+        let latest = settings.latest;
         let server_idle = |idle| settings.idle.unwrap_or(idle);
         let rolling = |age: Duration| match settings.cookie_age {
             Some(age) => CookieAge::Set(age),
@@ -160,21 +165,25 @@ impl Lifetime {
             Some(Expiry::AtDateTime(end)) => Self {
                 idle: None,
                 end: Some(limit.map_or(end, |limit| limit.min(end))),
+                latest,
                 cookie: CookieAge::UntilEnd,
             },
             Some(Expiry::OnInactivity(idle)) if own.expiry.is_some() => Self {
                 idle: Some(idle),
                 end: limit,
+                latest,
                 cookie: rolling(idle),
             },
             Some(Expiry::OnInactivity(idle)) => Self {
                 idle: Some(server_idle(idle)),
                 end: limit,
+                latest,
                 cookie: rolling(idle),
             },
             Some(Expiry::OnSessionEnd) | None => Self {
                 idle: Some(server_idle(BROWSER_SESSION)),
                 end: limit,
+                latest,
                 cookie: CookieAge::BrowserSession,
             },
         }
@@ -188,14 +197,15 @@ impl Lifetime {
     /// When a session ends that is extended at `now`.
     pub(crate) fn end_at(&self, now: Millis) -> Millis {
         let extended = self.idle.map(|idle| now.saturating_add(idle));
-        let ends = [extended, self.end];
+        let ends = [extended, self.end, self.latest];
         ends.into_iter().flatten().min().unwrap_or(now)
     }
 
     /// What an extension at `now` would do; `None` if the session ends at a fixed time.
     pub(crate) fn extension(&self, now: Millis, interval: Duration) -> Option<Extension> {
         let rolling = now.saturating_add(self.idle?);
-        Some(Extension::to(rolling, self.end, interval))
+        let limit = [self.end, self.latest].into_iter().flatten().min();
+        Some(Extension::to(rolling, limit, interval))
     }
 
     /// The expiry that has tower-sessions' layer send the right cookie at `now`.
@@ -246,6 +256,7 @@ mod tests {
             idle,
             cookie_age,
             max_lifetime,
+            latest: Some(Millis::LATEST),
         })
     }
 

@@ -95,9 +95,13 @@ impl<S: Touch, R, F> LifetimeLayer<S, R, F> {
     where
         F: Fn(RequestStore<S, R>) -> L,
     {
+        let store = store.into_touch();
+        store.is_in_lifetime_layer();
+        let mut common = Common::default();
+        common.settings.latest = Some(store.latest_expiry().into());
         Self {
-            store: Arc::new(ReleasedStore::new(store.into_touch())),
-            common: Arc::default(),
+            store: Arc::new(ReleasedStore::new(store)),
+            common: Arc::new(common),
             make: Arc::new(make),
         }
     }

@@ -39,6 +39,9 @@ impl Millis {
     const MIN: i64 = PrimitiveDateTime::MIN.assume_utc().unix_timestamp() * 1000;
     const MAX: i64 = PrimitiveDateTime::MAX.assume_utc().unix_timestamp() * 1000 + 999;
 
+    /// The end of the year 9999, which no calendar's text passes.
+    pub(crate) const LATEST: Self = Self(253_402_300_799_999);
+
     /// By the system's clock; before 1970, 1970.
     pub(crate) fn now() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -64,8 +67,15 @@ impl Millis {
         Duration::milliseconds(self.0.saturating_sub(earlier.0).max(0))
     }
 
-    fn clamp(milliseconds: i64) -> Self {
-        Self(milliseconds.clamp(Self::MIN, Self::MAX))
+    /// The nearest time that there is.
+    pub(crate) const fn clamp(milliseconds: i64) -> Self {
+        if milliseconds < Self::MIN {
+            Self(Self::MIN)
+        } else if milliseconds > Self::MAX {
+            Self(Self::MAX)
+        } else {
+            Self(milliseconds)
+        }
     }
 }
 

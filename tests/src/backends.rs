@@ -101,7 +101,7 @@ pub struct Sqlite {
 
 impl Backend for Sqlite {
     type Plain = tower_sessions_sqlx_store::SqliteStore;
-    type Touching = SqliteStore;
+    type Touching = SqliteStore<SqlitePool>;
 
     async fn connect() -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory can be made");
@@ -126,7 +126,7 @@ impl Backend for Sqlite {
         tower_sessions_sqlx_store::SqliteStore::new(self.pool.clone())
     }
 
-    fn touching(&self) -> SqliteStore {
+    fn touching(&self) -> Self::Touching {
         SqliteStore::new(self.pool.clone())
     }
 }
@@ -143,7 +143,7 @@ pub struct Postgres {
 
 impl Backend for Postgres {
     type Plain = tower_sessions_sqlx_store::PostgresStore;
-    type Touching = PostgresStore;
+    type Touching = PostgresStore<PgPool>;
 
     async fn connect() -> Option<Self> {
         let pool = PgPool::connect(&url("POSTGRES_URL")?)
@@ -161,7 +161,7 @@ impl Backend for Postgres {
         tower_sessions_sqlx_store::PostgresStore::new(self.pool.clone())
     }
 
-    fn touching(&self) -> PostgresStore {
+    fn touching(&self) -> Self::Touching {
         PostgresStore::new(self.pool.clone())
     }
 }
@@ -175,7 +175,7 @@ pub struct MySql {
 
 impl Backend for MySql {
     type Plain = tower_sessions_sqlx_store::MySqlStore;
-    type Touching = MySqlStore;
+    type Touching = MySqlStore<MySqlPool>;
     const HOLDS_A_MEGABYTE: bool = false;
 
     async fn connect() -> Option<Self> {
@@ -194,7 +194,7 @@ impl Backend for MySql {
         tower_sessions_sqlx_store::MySqlStore::new(self.pool.clone())
     }
 
-    fn touching(&self) -> MySqlStore {
+    fn touching(&self) -> Self::Touching {
         MySqlStore::new(self.pool.clone())
     }
 }

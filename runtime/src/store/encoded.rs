@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 #[cfg(feature = "redis")]
 use super::release::RecordRef;
 use super::release::{Data, Record, StoreError};
-#[cfg(any(feature = "redis", feature = "_sqlx"))]
+#[cfg(any(feature = "redis", feature = "_sql"))]
 use super::touch::{FirstTouch, Touched};
 use crate::lifetime::KEY;
 
@@ -33,7 +33,7 @@ fn decode(bytes: &[u8]) -> Result<Record, decode::Error> {
 }
 
 /// The record as a [`FirstTouch`] leaves it; `Err` if somebody was faster.
-#[cfg(any(feature = "redis", feature = "_sqlx"))]
+#[cfg(any(feature = "redis", feature = "_sql"))]
 pub(super) fn touched_first(
     bytes: &[u8],
     beside: Option<OffsetDateTime>,

@@ -18,17 +18,33 @@ mod attempt;
 pub mod conformance;
 #[cfg(feature = "_encoded")]
 mod encoded;
+#[cfg(feature = "_mysql")]
+mod mysql;
 mod original;
+#[cfg(feature = "_sql")]
+mod placement;
+#[cfg(feature = "_postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 pub(crate) mod release;
 mod request_session;
 mod request_store;
 mod serialized;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "_sql")]
 mod sql;
+#[cfg(feature = "_sqlite")]
+mod sqlite;
+#[cfg(feature = "_sql")]
+mod sqlx_pool;
 mod touch;
 
+#[cfg(feature = "_mysql")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "mysql", feature = "mysql-sqlx-0_9"))))]
+pub use mysql::{MySqlPool, MySqlStore};
+#[cfg(feature = "_postgres")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "postgres-sqlx-0_9"))))]
+pub use postgres::{PostgresPool, PostgresStore};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
 #[doc(hidden)]
@@ -38,12 +54,9 @@ pub(crate) use request_session::{Clock, Common, Handled, RequestSession, TouchRe
 pub(crate) use request_store::ReleasedStore;
 pub use request_store::RequestStore;
 pub use serialized::Serialized;
-#[cfg(feature = "mysql")]
-pub use sql::MySqlStore;
-#[cfg(feature = "postgres")]
-pub use sql::PostgresStore;
-#[cfg(feature = "sqlite")]
-pub use sql::SqliteStore;
+#[cfg(feature = "_sqlite")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "sqlite", feature = "sqlite-sqlx-0_9"))))]
+pub use sqlite::{SqlitePool, SqliteStore};
 #[doc(hidden)]
 pub use touch::{EncodedLoad, FirstTouch};
 pub use touch::{IntoTouch, Touch, Touched};

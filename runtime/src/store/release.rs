@@ -47,7 +47,7 @@ pub struct Record {
     pub expiry_date: OffsetDateTime,
 }
 
-#[cfg(feature = "redis")]
+#[cfg(feature = "_encoded")]
 impl Record {
     pub(crate) fn as_ref(&self) -> RecordRef<'_> {
         RecordRef {
@@ -60,7 +60,7 @@ impl Record {
 
 /// The same, its data borrowed.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "redis", derive(serde::Serialize))]
+#[cfg_attr(feature = "_encoded", derive(serde::Serialize))]
 pub(crate) struct RecordRef<'a> {
     pub(crate) id: SessionId,
     pub(crate) data: &'a Data,

@@ -1,349 +1,438 @@
-//! The SQL stores: upstream's tables and records, and an expiry that moves alone.
+//! What the SQL stores have in common: upstream's table, and statements that each database's file writes.
 //!
 //! Upstream keeps a second copy of the expiry inside the record. Only the column counts there, as here; a touch leaves
-//! the copy behind, and `load` reports the column.
+//! the copy behind, and a load reports the column.
 
-use std::sync::Arc;
-
-use sqlx::Row as _;
-use time::OffsetDateTime;
-use tower_sessions_sqlx_store as upstream;
-
-use axum::BoxError;
-use tower_sessions::{
-    ExpiredDeletion, SessionStore,
-    session::{Id, Record},
-    session_store::{Error, Result},
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
 };
 
 use super::{
     encoded,
-    release::{SessionId, StoreError},
-    touch::{EncodedLoad, FirstTouch, Touch, Touched},
+    placement::Placement,
+    release::{Record, RecordRef, SessionId, StoreError},
+    touch::{EncodedLoad, FirstTouch, Touched},
 };
+use crate::{events, schedule::Millis, session::sealed::Release};
 
-/// A store's statements, its table's name filled in.
-#[derive(Debug)]
-struct Statements {
-    /// id, now → data, expiry.
-    load: String,
-    /// data, expiry, id, now.
-    update: String,
-    /// data, expiry, id, data as it was, now.
-    replace: String,
-    /// expiry, id, due before, expiry, now.
-    touch: String,
-    /// id, now.
-    exists: String,
+/// A pool of connections of either release of sqlx.
+pub trait Pool: Clone + fmt::Debug + Send + Sync + 'static {
+    /// sqlx's.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Runs a statement, and answers how many rows it has changed.
+    fn execute(
+        &self,
+        statement: &Arc<str>,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = Result<u64, Self::Error>> + Send;
+
+    /// Runs a query whose rows are an integer and bytes.
+    fn rows(
+        &self,
+        query: &Arc<str>,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = Result<Vec<(i64, Vec<u8>)>, Self::Error>> + Send;
+
+    /// What an error means to a store.
+    fn kind(error: &Self::Error) -> ErrorKind;
 }
 
-#[allow(clippy::needless_pass_by_value)] // As `map_err` passes it.
-fn backend(error: sqlx::Error) -> Error {
-    Error::Backend(error.to_string())
+/// What a statement is given.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    /// Milliseconds since 1970.
+    Time(i64),
 }
 
-/// What differs between the databases is how a time is written and compared: `$column` and `$time`.
-macro_rules! sql_store {
-    (
-        $(#[$attr:meta])*
-        $store:ident, $feature:literal, $pool:ty, $parameter:expr, $column:literal, $time:literal
-    ) => {
-        $(#[$attr])*
-        #[cfg(feature = $feature)]
-        #[cfg_attr(docsrs, doc(cfg(feature = $feature)))]
-        #[derive(Clone, Debug)]
-        pub struct $store {
-            pool: $pool,
-            upstream: upstream::$store,
-            statements: Arc<Statements>,
+impl Value<'_> {
+    pub(super) fn time(time: impl Into<Millis>) -> Self {
+        Self::Time(time.into().into())
+    }
+}
+
+/// What an error of the database means to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There is a row with this id.
+    Taken,
+    /// Another transaction has changed the row meanwhile.
+    Conflict,
+    /// There is no such table.
+    NoTable,
+    /// The server does not know this form of statement.
+    Syntax,
+    Other,
+}
+
+/// The statements that are alike in all databases but for their words. Each takes what is named, in this order.
+pub(super) struct Statements {
+    /// id → when it expires in milliseconds, data; of a live row.
+    pub(super) load: Arc<str>,
+    /// id, data, expiry. Changes nothing, or fails with [`ErrorKind::Taken`], if there is such a row.
+    pub(super) create: Arc<str>,
+    /// data, expiry, id; of a live row.
+    pub(super) update: Arc<str>,
+    /// data, expiry, id, data as it was; of a live row.
+    pub(super) replace: Arc<str>,
+    /// id.
+    pub(super) delete: Arc<str>,
+    /// The greatest id so far → whether it has ended, id; the next [`PAGE`] rows by id.
+    pub(super) page: Arc<str>,
+    /// [`AT_ONCE`] ids. Deletes the rows that have ended.
+    pub(super) delete_ended: Arc<str>,
+}
+
+/// How many rows a sweep looks at in one query. It locks none of them.
+pub(super) const PAGE: usize = 1_000;
+/// How many rows a sweep deletes in one statement: locks are short.
+pub(super) const AT_ONCE: usize = 100;
+
+/// How often a write is tried again that a racing one has made fail.
+const TRIES: usize = 10;
+
+/// Sessions in a table of upstream's form.
+#[derive(Clone)]
+pub(super) struct Table<P> {
+    pub(super) pool: P,
+    /// As it stands in statements.
+    pub(super) name: Arc<str>,
+    statements: Arc<Statements>,
+    /// Which store it is.
+    store: &'static str,
+    pub(super) placement: Placement,
+}
+
+impl<P: Pool> Table<P> {
+    pub(super) fn new(pool: P, store: &'static str, statements: Statements, name: String) -> Self {
+        Self {
+            pool,
+            name: name.into(),
+            statements: Arc::new(statements),
+            store,
+            placement: Placement::default(),
         }
+    }
 
-        #[cfg(feature = $feature)]
-        impl $store {
-            /// Creates the table unless it exists.
+    /// An error as tower-sessions has it.
+    #[allow(clippy::needless_pass_by_value)] // As `map_err` passes it.
+    pub(super) fn error(&self, error: P::Error) -> StoreError {
+        StoreError::Backend(match P::kind(&error) {
+            ErrorKind::NoTable => format!(
+                "there is no table {}: call `{}::migrate` before the application serves requests",
+                self.name, self.store
+            ),
+            _ => error.to_string(),
+        })
+    }
+
+    pub(super) async fn create<R: Release>(&self, record: &mut Record) -> Result<(), StoreError> {
+        loop {
+            let data = encode(record.as_ref())?;
+            let values = [
+                Value::Text(&record.id.to_string()),
+                Value::Bytes(&data),
+                Value::time(record.expiry_date),
+            ];
+            match self.write(&self.statements.create, &values).await {
+                Ok(0) => {}
+                Ok(_) => return Ok(()),
+                Err(error) if P::kind(&error) == ErrorKind::Taken => {}
+                Err(error) => return Err(self.error(error)),
+            }
+            record.id = SessionId(R::random_id());
+        }
+    }
+
+    pub(super) async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
+        let data = encode(record)?;
+        let values = [
+            Value::Bytes(&data),
+            Value::time(record.expiry_date),
+            Value::Text(&record.id.to_string()),
+        ];
+        let updated = self.write(&self.statements.update, &values).await;
+        updated.map(drop).map_err(|error| self.error(error))
+    }
+
+    /// A load that no [`LifetimeLayer`](crate::LifetimeLayer) asks for.
+    pub(super) async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
+        self.placement.loads_for_another_layer(self.store);
+        let row = self.get(id).await?;
+        row.map(|(expiry, data)| encoded::read(&data, Some(expiry.into())))
+            .transpose()
+    }
+
+    pub(super) async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {
+        let row = self.get(id).await?;
+        Ok(row.map_or(EncodedLoad::Absent, |(expiry, bytes)| {
+            let expiry_date = Some(expiry.into());
+            EncodedLoad::Found { bytes, expiry_date }
+        }))
+    }
+
+    pub(super) async fn delete(&self, id: SessionId) -> Result<(), StoreError> {
+        let id = id.to_string();
+        let deleted = self
+            .write(&self.statements.delete, &[Value::Text(&id)])
+            .await;
+        deleted.map(drop).map_err(|error| self.error(error))
+    }
+
+    pub(super) async fn touch_first(&self, touch: &FirstTouch) -> Result<Touched, StoreError> {
+        let Some((expiry, data)) = self.get(touch.id).await? else {
+            return Ok(Touched::Gone);
+        };
+        let record = match encoded::touched_first(&data, Some(expiry.into()), touch)? {
+            Ok(record) => record,
+            Err(touched) => return Ok(touched),
+        };
+        let values = [
+            Value::Bytes(&encode(record.as_ref())?),
+            Value::time(touch.expiry),
+            Value::Text(&touch.id.to_string()),
+            Value::Bytes(&data),
+        ];
+        let replaced = self.write(&self.statements.replace, &values).await;
+        // Unless somebody has just written the session.
+        let is_replaced = replaced.map_err(|error| self.error(error))? != 0;
+        Ok(if is_replaced {
+            Touched::Done
+        } else {
+            Touched::NotDue
+        })
+    }
+
+    /// Runs a statement that other transactions may make fail, until it does not.
+    pub(super) async fn write(
+        &self,
+        statement: &Arc<str>,
+        values: &[Value<'_>],
+    ) -> Result<u64, P::Error> {
+        let mut tries = 1;
+        loop {
+            match self.pool.execute(statement, values).await {
+                Err(error) if P::kind(&error) == ErrorKind::Conflict && tries < TRIES => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    /// When a live row expires, and its data.
+    async fn get(&self, id: SessionId) -> Result<Option<(Millis, Vec<u8>)>, StoreError> {
+        let id = id.to_string();
+        let rows = self
+            .pool
+            .rows(&self.statements.load, &[Value::Text(&id)])
+            .await
+            .map_err(|error| self.error(error))?;
+        let row = rows.into_iter().next();
+        Ok(row.map(|(expiry, data)| (Millis::clamp(expiry), data)))
+    }
+
+    /// Deletes the rows that have ended, a page by id after the other. Answers how many.
+    pub(super) async fn delete_expired(&self) -> Result<u64, P::Error> {
+        let mut deleted = 0;
+        let mut last = String::new();
+        loop {
+            let page = self
+                .pool
+                .rows(&self.statements.page, &[Value::Text(&last)])
+                .await?;
+            let is_last = page.len() < PAGE;
+            let mut ended = Vec::new();
+            for (has_ended, id) in page {
+                last = String::from_utf8_lossy(&id).into_owned();
+                if has_ended != 0 {
+                    ended.push(last.clone());
+                }
+            }
+            for ids in ended.chunks(AT_ONCE) {
+                // The same statement for fewer ids: the last one again.
+                let filled = (ids.iter()).chain(std::iter::repeat(&ids[ids.len() - 1]));
+                let values: Vec<_> = filled.take(AT_ONCE).map(|id| Value::Text(id)).collect();
+                deleted += self.write(&self.statements.delete_ended, &values).await?;
+            }
+            if is_last {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    /// The same every `period`, but for a tenth more or less.
+    pub(super) async fn continuously_delete_expired(self, period: Duration) -> ! {
+        // The first time anywhere in a period: servers that start together do not sweep together.
+        let mut wait = period.mul_f64(random());
+        loop {
+            tokio::time::sleep(wait).await;
+            if let Err(error) = self.delete_expired().await {
+                events::sweep_failed(self.error(error));
+            }
+            wait = period.mul_f64(0.9 + 0.2 * random());
+        }
+    }
+}
+
+/// From 0 to 1.
+fn random() -> f64 {
+    let number = u32::try_from(RandomState::new().hash_one(0) >> 32);
+    number.map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
+}
+
+fn encode(record: RecordRef<'_>) -> Result<Vec<u8>, StoreError> {
+    rmp_serde::to_vec(&record).map_err(|error| StoreError::Encode(error.to_string()))
+}
+
+/// Without its statements, which are long, and all that is known of them is the table's name.
+impl<P: Pool> fmt::Debug for Table<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(self.store)
+            .field("pool", &self.pool)
+            .field("table", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The numbered parameters of [`Statements::delete_ended`].
+pub(super) fn parameters(parameter: impl Fn(usize) -> String) -> String {
+    (1..=AT_ONCE).map(parameter).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a name needs no more than quotes in a statement.
+pub(super) fn checked_name<'a>(kind: &str, name: &'a str) -> Result<&'a str, String> {
+    let is_letter = |c: char| c.is_alphabetic() || c == '_';
+    let mut characters = name.chars();
+    let is_name = characters.next().is_some_and(is_letter)
+        && characters.all(|c| is_letter(c) || c.is_numeric() || c == '$');
+    is_name.then_some(name).ok_or_else(|| {
+        format!(
+            "`{name}` can't be a {kind}'s name: it must begin with a letter or an underscore, and have only letters, digits, \
+             underscores and dollar signs"
+        )
+    })
+}
+
+/// What every SQL store is beside what its own file says of it: `$store` has a `table` and a `touch_row`.
+macro_rules! sql_store {
+    ($store:ident, $pool:ident) => {
+        impl<P: $pool> $store<P> {
+            /// Deletes the sessions that have ended, and returns how many. It goes through the table by id, a thousand rows at a
+            /// time, and holds no lock for longer than it takes to delete a hundred.
             ///
             /// # Errors
             /// If the database can't be reached or refuses.
-            pub async fn migrate(&self) -> sqlx::Result<()> {
-                self.upstream.migrate().await
+            pub async fn delete_expired(&self) -> Result<u64, P::Error> {
+                self.table.delete_expired().await
             }
 
-            fn with(pool: $pool, upstream: upstream::$store, table: &str) -> Self {
-                let parameter: fn(usize) -> String = $parameter;
-                // The n-th parameter, and the same as a time that can be compared.
-                let p = |n| parameter(n);
-                let t = |n| $time.replace("{}", &parameter(n));
-                let expiry = $column;
-                let statements = Statements {
-                    load: format!(
-                        "select data, expiry_date from {table} where id = {} and {expiry} > {}",
-                        p(1), t(2),
-                    ),
-                    update: format!(
-                        "update {table} set data = {}, expiry_date = {} where id = {} and {expiry} > {}",
-                        p(1), p(2), p(3), t(4),
-                    ),
-                    replace: format!(
-                        "update {table} set data = {}, expiry_date = {} where id = {} and data = {} and {expiry} > {}",
-                        p(1), p(2), p(3), p(4), t(5),
-                    ),
-                    touch: format!(
-                        "update {table} set expiry_date = {} where id = {} and {expiry} <= {} and {expiry} < {} and {expiry} > {}",
-                        p(1), p(2), t(3), t(4), t(5),
-                    ),
-                    exists: format!("select 1 from {table} where id = {} and {expiry} > {}", p(1), t(2)),
-                };
-                Self { pool, upstream, statements: Arc::new(statements) }
-            }
-
-            /// A live record's bytes, and when it expires.
-            async fn get(&self, id: SessionId) -> Result<Option<(Vec<u8>, OffsetDateTime)>> {
-                let row = sqlx::query(&self.statements.load)
-                    .bind(id.to_string())
-                    .bind(OffsetDateTime::now_utc())
-                    .fetch_optional(&self.pool)
-                    .await
-                    .map_err(backend)?;
-                let Some(row) = row else { return Ok(None) };
-                let bytes = row.try_get(0).map_err(backend)?;
-                Ok(Some((bytes, row.try_get(1).map_err(backend)?)))
+            /// Does that every `period`, a tenth more or less, so that several servers do not do it at the same time. It does
+            /// not return: an error is reported as an event, and the next period tries again.
+            ///
+            /// # Errors
+            /// None. It has the type of tower-sessions' `ExpiredDeletion::continuously_delete_expired`.
+            pub async fn continuously_delete_expired(
+                self,
+                period: std::time::Duration,
+            ) -> Result<(), P::Error> {
+                self.table.continuously_delete_expired(period).await
             }
         }
 
-        #[cfg(feature = $feature)]
-        #[async_trait::async_trait]
-        impl SessionStore for $store {
-            async fn create(&self, record: &mut Record) -> Result<()> {
-                self.upstream.create(record).await
+        impl<P: $pool, R: crate::session::sealed::Release> OwnStore<R> for $store<P> {
+            async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
+                self.table.create::<R>(record).await
             }
 
-            async fn save(&self, record: &Record) -> Result<()> {
-                let data = rmp_serde::to_vec(record).map_err(|error| Error::Encode(error.to_string()))?;
-                sqlx::query(&self.statements.update)
-                    .bind(data)
-                    .bind(record.expiry_date)
-                    .bind(record.id.to_string())
-                    .bind(OffsetDateTime::now_utc())
-                    .execute(&self.pool)
-                    .await
-                    .map_err(backend)?;
-                Ok(())
+            async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
+                self.table.save(record).await
             }
 
-            async fn load(&self, id: &Id) -> Result<Option<Record>> {
-                let Some((bytes, expiry_date)) = self.get((*id).into()).await? else {
-                    return Ok(None);
-                };
-                let record = encoded::read(&bytes, Some(expiry_date))?;
-                Ok(Some(record.into()))
+            async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
+                self.table.load(id).await
             }
 
-            async fn delete(&self, id: &Id) -> Result<()> {
-                self.upstream.delete(id).await
+            async fn delete(&self, id: SessionId) -> Result<(), StoreError> {
+                self.table.delete(id).await
             }
         }
 
-        #[cfg(feature = $feature)]
-        #[async_trait::async_trait]
-        impl ExpiredDeletion for $store {
-            async fn delete_expired(&self) -> Result<()> {
-                self.upstream.delete_expired().await
-            }
-        }
-
-        #[cfg(feature = $feature)]
-        impl Touch for $store {
+        impl<P: $pool> Touch for $store<P> {
             async fn touch(
                 &self,
                 id: SessionId,
                 due_before: OffsetDateTime,
                 expiry: OffsetDateTime,
-            ) -> std::result::Result<Touched, BoxError> {
+            ) -> Result<Touched, BoxError> {
                 let id = id.to_string();
-                let now = OffsetDateTime::now_utc();
-                let touched = sqlx::query(&self.statements.touch)
-                    .bind(expiry)
-                    .bind(&id)
-                    .bind(due_before)
-                    .bind(expiry)
-                    .bind(now)
-                    .execute(&self.pool)
-                    .await?;
-                if touched.rows_affected() != 0 {
-                    return Ok(Touched::Done);
+                match self.touch_row(&id, due_before.into(), expiry.into()).await {
+                    Ok(touched) => Ok(touched),
+                    // Somebody was faster.
+                    Err(error) if P::kind(&error) == ErrorKind::Conflict => Ok(Touched::NotDue),
+                    Err(error) => Err(self.table.error(error).into()),
                 }
-                let exists = sqlx::query(&self.statements.exists)
-                    .bind(&id)
-                    .bind(now)
-                    .fetch_optional(&self.pool)
-                    .await?;
-                Ok(if exists.is_some() { Touched::NotDue } else { Touched::Gone })
             }
 
-            async fn touch_first(
-                &self,
-                touch: FirstTouch,
-            ) -> std::result::Result<Option<Touched>, BoxError> {
-                let Some((bytes, expiry_date)) = self.get(touch.id).await? else {
-                    return Ok(Some(Touched::Gone));
-                };
-                let record = match encoded::touched_first(&bytes, Some(expiry_date), &touch)? {
-                    Ok(record) => Record::from(record),
-                    Err(touched) => return Ok(Some(touched)),
-                };
-                let replaced = sqlx::query(&self.statements.replace)
-                    .bind(rmp_serde::to_vec(&record)?)
-                    .bind(touch.expiry)
-                    .bind(touch.id.to_string())
-                    .bind(bytes)
-                    .bind(OffsetDateTime::now_utc())
-                    .execute(&self.pool)
-                    .await?;
-                // Else somebody has just written the session.
-                let is_replaced = replaced.rows_affected() != 0;
-                Ok(Some(if is_replaced { Touched::Done } else { Touched::NotDue }))
+            fn latest_expiry(&self) -> OffsetDateTime {
+                LATEST.into()
             }
 
-            async fn load_encoded(
-                &self,
-                id: SessionId,
-            ) -> std::result::Result<EncodedLoad, StoreError> {
-                Ok(match self.get(id).await? {
-                    None => EncodedLoad::Absent,
-                    Some((bytes, expiry_date)) => {
-                        EncodedLoad::Found { bytes, expiry_date: Some(expiry_date) }
+            async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {
+                self.table.load_encoded(id).await
+            }
+
+            async fn touch_first(&self, touch: FirstTouch) -> Result<Option<Touched>, BoxError> {
+                Ok(Some(self.table.touch_first(&touch).await?))
+            }
+
+            fn is_in_lifetime_layer(&self) {
+                self.table.placement.is_in_lifetime_layer();
+            }
+        }
+
+        impl<P: $pool> fmt::Debug for $store<P> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.table.fmt(f)
+            }
+        }
+
+        macro_rules! of_release {
+            ($release:ident, $tower_sessions:ident) => {
+                session_store!($release, $tower_sessions, [P] $store<P> where [P: $pool]);
+
+                #[async_trait::async_trait]
+                impl<P: $pool> $tower_sessions::ExpiredDeletion for $store<P> {
+                    async fn delete_expired(&self) -> $tower_sessions::session_store::Result<()> {
+                        let deleted = self.table.delete_expired().await;
+                        deleted.map_err(|error| self.table.error(error))?;
+                        Ok(())
                     }
-                })
-            }
+                }
+            };
         }
+
+        for_each_release!(of_release);
     };
 }
+pub(super) use sql_store;
 
-sql_store!(
-    /// SQLite, with tower-sessions-sqlx-store's table and records: an application can change to it and back, and nobody
-    /// is logged out.
-    ///
-    /// ```no_run
-    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-    /// use session_refresh::{LifetimeLayer, store::SqliteStore};
-    /// use tower_sessions::SessionManagerLayer;
-    ///
-    /// let pool = sqlx::SqlitePool::connect("sqlite:app.sqlite3").await?;
-    /// let store = SqliteStore::new(pool);
-    /// store.migrate().await?;
-    /// let sessions = LifetimeLayer::new(store, |store| SessionManagerLayer::new(store));
-    /// # let _: axum::Router = axum::Router::new().layer(sessions); Ok(()) }
-    /// ```
-    SqliteStore, "sqlite", sqlx::SqlitePool, |_| "?".into(),
-    // Upstream writes times as text of varying length. As text, `…43.5Z` would come before `…43Z`.
-    "julianday(expiry_date)", "julianday({})"
-);
+/// What a store's file needs for that.
+pub(super) mod prelude {
+    pub(in crate::store) use std::{fmt, sync::Arc};
 
-sql_store!(
-    /// PostgreSQL, with tower-sessions-sqlx-store's table and records: an application can change to it and back, and
-    /// nobody is logged out.
-    ///
-    /// ```no_run
-    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-    /// use session_refresh::{LifetimeLayer, store::PostgresStore};
-    /// use tower_sessions::SessionManagerLayer;
-    ///
-    /// let pool = sqlx::PgPool::connect("postgres://localhost/app").await?;
-    /// let store = PostgresStore::new(pool);
-    /// store.migrate().await?;
-    /// let sessions = LifetimeLayer::new(store, |store| SessionManagerLayer::new(store));
-    /// # let _: axum::Router = axum::Router::new().layer(sessions); Ok(()) }
-    /// ```
-    PostgresStore, "postgres", sqlx::PgPool, |n| format!("${n}"), "expiry_date", "{}"
-);
+    pub(in crate::store) use axum::BoxError;
+    pub(in crate::store) use time::OffsetDateTime;
 
-sql_store!(
-    /// MySQL or MariaDB, with tower-sessions-sqlx-store's table and records: an application can change to it and back,
-    /// and nobody is logged out.
-    ///
-    /// Upstream's column is a `blob`: a session holds at most 65,535 bytes, and saving a larger one is an error.
-    ///
-    /// ```no_run
-    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-    /// use session_refresh::{LifetimeLayer, store::MySqlStore};
-    /// use tower_sessions::SessionManagerLayer;
-    ///
-    /// let pool = sqlx::MySqlPool::connect("mysql://localhost/app").await?;
-    /// let store = MySqlStore::new(pool);
-    /// store.migrate().await?;
-    /// let sessions = LifetimeLayer::new(store, |store| SessionManagerLayer::new(store));
-    /// # let _: axum::Router = axum::Router::new().layer(sessions); Ok(()) }
-    /// ```
-    MySqlStore, "mysql", sqlx::MySqlPool, |_| "?".into(), "expiry_date", "{}"
-);
-
-#[cfg(feature = "sqlite")]
-impl SqliteStore {
-    /// Sessions in the table `tower_sessions`.
-    #[must_use]
-    pub fn new(pool: sqlx::SqlitePool) -> Self {
-        let upstream = upstream::SqliteStore::new(pool.clone());
-        Self::with(pool, upstream, "tower_sessions")
-    }
-
-    /// Sessions in another table, of ASCII letters, digits and underscores. Upstream lets a hyphen pass, too, but does not
-    /// quote it.
-    ///
-    /// # Errors
-    /// If the name has any other character, or none.
-    pub fn with_table_name(self, table: impl AsRef<str>) -> std::result::Result<Self, String> {
-        let table = table.as_ref();
-        let upstream = self.upstream.with_table_name(table)?;
-        Ok(Self::with(self.pool, upstream, table))
-    }
-}
-
-/// The stores whose table lies in a schema: its name and the table's, quoted by `$quote`.
-macro_rules! in_a_schema {
-    ($store:ident, $feature:literal, $pool:ty, $quote:literal) => {
-        #[cfg(feature = $feature)]
-        impl $store {
-            /// Sessions in the table `session` of the schema `tower_sessions`.
-            #[must_use]
-            pub fn new(pool: $pool) -> Self {
-                let upstream = upstream::$store::new(pool.clone());
-                Self::with(
-                    pool,
-                    upstream,
-                    concat!(
-                        $quote,
-                        "tower_sessions",
-                        $quote,
-                        ".",
-                        $quote,
-                        "session",
-                        $quote
-                    ),
-                )
-            }
-
-            /// Sessions in another table.
-            ///
-            /// # Errors
-            /// If one of the names is not made of letters, digits, underscores and dollar signs, or begins with a digit or
-            /// a dollar sign.
-            pub fn with_table_name(
-                self,
-                schema: impl AsRef<str>,
-                table: impl AsRef<str>,
-            ) -> std::result::Result<Self, String> {
-                let (schema, table) = (schema.as_ref(), table.as_ref());
-                let upstream = self
-                    .upstream
-                    .with_schema_name(schema)?
-                    .with_table_name(table)?;
-                let quote = $quote;
-                let table = format!("{quote}{schema}{quote}.{quote}{table}{quote}");
-                Ok(Self::with(self.pool, upstream, &table))
-            }
-        }
+    pub(in crate::store) use super::{
+        super::{
+            release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
+            touch::{EncodedLoad, FirstTouch, Touch, Touched},
+        },
+        ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, parameters, sql_store,
     };
+    pub(in crate::store) use crate::{schedule::Millis, session::for_each_release};
 }
-
-in_a_schema!(PostgresStore, "postgres", sqlx::PgPool, "\"");
-in_a_schema!(MySqlStore, "mysql", sqlx::MySqlPool, "`");

@@ -5,6 +5,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::release::{Record, SessionId, StoreError, StoreOf};
+use crate::schedule::Millis;
 
 /// A session store that can move a record's expiry without rewriting the record.
 ///
@@ -40,6 +41,15 @@ pub trait Touch: Send + Sync + 'static {
         due_before: OffsetDateTime,
         expiry: OffsetDateTime,
     ) -> impl Future<Output = Result<Touched, BoxError>> + Send;
+
+    /// The latest expiry that the store can keep: no session is made to last longer. Default: the end of the year 9999.
+    fn latest_expiry(&self) -> OffsetDateTime {
+        Millis::LATEST.into()
+    }
+
+    /// Learns that a `LifetimeLayer` uses it.
+    #[doc(hidden)]
+    fn is_in_lifetime_layer(&self) {}
 
     /// Loads a live record as the bytes that it is kept in. Only this crate's stores know how.
     #[doc(hidden)]

@@ -31,7 +31,7 @@ async fn names_of_tables_and_keys_are_the_applications_to_choose() {
     if let Some(backend) = Sqlite::connect().await {
         let store = backend.touching().with_table_name("my_sessions").unwrap();
         store.migrate().await.unwrap();
-        conformance::check(store).await;
+        conformance::check::<V0_14, _>(store).await;
         assert!(backend.touching().with_table_name("my sessions").is_err());
     }
     if let Some(backend) = Postgres::connect().await {
@@ -40,7 +40,7 @@ async fn names_of_tables_and_keys_are_the_applications_to_choose() {
             .with_table_name("my_schema", "my_sessions")
             .unwrap();
         store.migrate().await.unwrap();
-        conformance::check(store).await;
+        conformance::check::<V0_14, _>(store).await;
         assert!(
             backend
                 .touching()
@@ -54,7 +54,7 @@ async fn names_of_tables_and_keys_are_the_applications_to_choose() {
             .with_table_name("my_schema", "my_sessions")
             .unwrap();
         store.migrate().await.unwrap();
-        conformance::check(store).await;
+        conformance::check::<V0_14, _>(store).await;
         assert!(
             backend
                 .touching()

@@ -1,0 +1,209 @@
+//! MySQL and MariaDB.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::sql::prelude::*;
+
+/// A pool of connections to MySQL or MariaDB: sqlx's `MySqlPool`, of either of its releases that are enabled.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a pool of connections to MySQL or MariaDB that this build knows",
+    note = "`MySqlStore` takes the `MySqlPool` of sqlx 0.8 (feature `mysql`) or 0.9 (feature `mysql-sqlx-0_9`)"
+)]
+pub trait MySqlPool: Pool {}
+
+#[cfg(feature = "mysql")]
+impl MySqlPool for sqlx::MySqlPool {}
+
+#[cfg(feature = "mysql-sqlx-0_9")]
+impl MySqlPool for sqlx_0_9::MySqlPool {}
+
+/// MySQL or MariaDB, with tower-sessions-sqlx-store's table and records: an application can change to it and back, and nobody
+/// is logged out. A store of both releases of tower-sessions, on sqlx 0.8 or, with the feature `mysql-sqlx-0_9`, 0.9.
+///
+/// ```no_run
+/// # #[cfg(feature = "mysql")]
+/// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// use session_refresh::{LifetimeLayer, store::MySqlStore};
+/// use tower_sessions::SessionManagerLayer;
+///
+/// let pool = sqlx::MySqlPool::connect("mysql://localhost/app").await?;
+/// let store = MySqlStore::new(pool);
+/// store.migrate().await?;
+/// tokio::spawn(store.clone().continuously_delete_expired(Duration::from_secs(3600)));
+/// let sessions = LifetimeLayer::new(store, |store| SessionManagerLayer::new(store));
+/// # let _: axum::Router = axum::Router::new().layer(sessions); Ok(()) }
+/// ```
+///
+/// The server's clock decides whether a session has ended. From MySQL 8.0.1 and MariaDB 10.6 on, a touch waits for no lock:
+/// while another transaction holds the session's row, somebody is writing the session, and it is not due.
+///
+/// Upstream's columns have limits: a session holds at most 65,535 bytes (`blob`), and saving a larger one is an error; and it
+/// ends in January 2038 at the latest (`timestamp`), which an application is told. Where the connections have another time zone
+/// than sqlx gives them, UTC, a session that would end within the hour that comes twice in autumn may end in the other one.
+#[derive(Clone)]
+pub struct MySqlStore<P> {
+    table: Table<P>,
+    touch: Arc<str>,
+    /// The same for a server that knows no `skip locked`.
+    touch_waiting: Arc<str>,
+    skips_locked: Arc<AtomicBool>,
+    exists: Arc<str>,
+}
+
+/// The last of a `timestamp`.
+const LATEST: Millis = Millis::clamp(i32::MAX as i64 * 1000 + 999);
+/// Its first.
+const EARLIEST: Millis = Millis::clamp(1000);
+
+/// What the column takes.
+pub(super) fn in_range(milliseconds: i64) -> i64 {
+    Millis::clamp(milliseconds).max(EARLIEST).min(LATEST).into()
+}
+
+/// A parameter, milliseconds, as a time.
+const TIME: &str = "from_unixtime(? / 1000)";
+/// The inside of the column, without a time zone.
+const EXPIRY: &str = "cast(floor(unix_timestamp(expiry_date) * 1000) as signed)";
+/// The time of the statement's beginning. Were it `sysdate`'s, a binary log of mixed format would hold the whole row.
+const IS_LIVE: &str = "unix_timestamp(expiry_date) > unix_timestamp(now(6))";
+/// The same for a statement that may have waited.
+const IS_STILL_LIVE: &str = "unix_timestamp(expiry_date) > unix_timestamp(sysdate(6))";
+
+fn statements(table: &str) -> Statements {
+    let ids = parameters(|_| "?".into());
+    Statements {
+        load: format!("select {EXPIRY}, data from {table} where id = ? and {IS_LIVE}").into(),
+        create: format!("insert into {table} (id, data, expiry_date) values (?, ?, {TIME})").into(),
+        update: format!(
+            "update {table} set data = ?, expiry_date = {TIME} where id = ? and {IS_LIVE}"
+        )
+        .into(),
+        replace: format!(
+            "update {table} set data = ?, expiry_date = {TIME} where id = ? and data = ? and {IS_LIVE}"
+        )
+        .into(),
+        delete: format!("delete from {table} where id = ?").into(),
+        page: format!(
+            "select cast(not ({IS_LIVE}) as signed), cast(id as binary) from {table} where id > ? order by id limit {PAGE}"
+        )
+        .into(),
+        delete_ended: format!("delete from {table} where id in ({ids}) and not ({IS_LIVE})").into(),
+    }
+}
+
+/// id, due before, expiry.
+const IS_DUE: &str =
+    "id = ? and unix_timestamp(expiry_date) <= ? / 1000 and unix_timestamp(expiry_date) < ? / 1000";
+
+impl<P: MySqlPool> MySqlStore<P> {
+    /// Sessions in the table `session` of the schema `tower_sessions`.
+    #[must_use]
+    pub fn new(pool: P) -> Self {
+        Self::in_table(pool, "tower_sessions", "session")
+    }
+
+    fn in_table(pool: P, schema: &str, table: &str) -> Self {
+        let name = format!("`{schema}`.`{table}`");
+        Self {
+            touch: format!(
+                "update {name} session join (select id from {name} where {IS_DUE} and {IS_LIVE} for update skip locked) due \
+                 on due.id = session.id set expiry_date = {TIME}"
+            )
+            .into(),
+            touch_waiting: format!(
+                "update {name} set expiry_date = {TIME} where {IS_DUE} and {IS_STILL_LIVE}"
+            )
+            .into(),
+            skips_locked: Arc::new(AtomicBool::new(true)),
+            exists: format!("select 1, '' from {name} where id = ? and {IS_LIVE}").into(),
+            table: Table::new(pool, "MySqlStore", statements(&name), name),
+        }
+    }
+
+    /// Sessions in another table.
+    ///
+    /// # Errors
+    /// If one of the names is not made of letters, digits, underscores and dollar signs, or begins with a digit or a dollar
+    /// sign.
+    pub fn with_table_name(
+        self,
+        schema: impl AsRef<str>,
+        table: impl AsRef<str>,
+    ) -> Result<Self, String> {
+        let schema = checked_name("schema", schema.as_ref())?;
+        let table = checked_name("table", table.as_ref())?;
+        Ok(Self::in_table(self.table.pool, schema, table))
+    }
+
+    /// Creates the schema and the table unless the table exists. Several processes may do so at once.
+    ///
+    /// # Errors
+    /// If the database can't be reached or refuses.
+    pub async fn migrate(&self) -> Result<(), P::Error> {
+        let Table { pool, name, .. } = &self.table;
+        // An account that may not create needs not to, and gets no warning.
+        let exists = format!("select 1, '' from {name} limit 0").into();
+        match pool.rows(&exists, &[]).await {
+            Err(error) if P::kind(&error) == ErrorKind::NoTable => {}
+            result => return result.map(drop),
+        }
+        let schema = name.split('.').next().unwrap_or_default();
+        let create_schema = format!("create schema if not exists {schema}").into();
+        pool.execute(&create_schema, &[]).await?;
+        let create_table = format!(
+            "create table if not exists {name} (
+                id char(22) primary key not null,
+                data blob not null,
+                expiry_date timestamp(6) not null
+            )"
+        )
+        .into();
+        pool.execute(&create_table, &[]).await.map(drop)
+    }
+
+    async fn touch_row(
+        &self,
+        id: &str,
+        due_before: Millis,
+        expiry: Millis,
+    ) -> Result<Touched, P::Error> {
+        let (id, due_before, expiry) = (
+            Value::Text(id),
+            Value::time(due_before),
+            Value::time(expiry),
+        );
+        let pool = &self.table.pool;
+        let mut touched = None;
+        if self.skips_locked.load(Ordering::Relaxed) {
+            match pool
+                .execute(&self.touch, &[id, due_before, expiry, expiry])
+                .await
+            {
+                Err(error) if P::kind(&error) == ErrorKind::Syntax => {
+                    self.skips_locked.store(false, Ordering::Relaxed);
+                }
+                result => touched = Some(result?),
+            }
+        }
+        let touched = match touched {
+            Some(touched) => touched,
+            None => {
+                pool.execute(&self.touch_waiting, &[expiry, id, due_before, expiry])
+                    .await?
+            }
+        };
+        if touched != 0 {
+            return Ok(Touched::Done);
+        }
+        let exists = !pool.rows(&self.exists, &[id]).await?.is_empty();
+        Ok(if exists {
+            Touched::NotDue
+        } else {
+            Touched::Gone
+        })
+    }
+}
+
+sql_store!(MySqlStore, MySqlPool);
