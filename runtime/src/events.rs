@@ -11,8 +11,8 @@ const TARGET: &str = "session_refresh";
 
 /// Declares the events' texts, and a list of them for the test of the guide's table.
 macro_rules! texts {
-    ($($name:ident = $text:expr;)*) => {
-        $(const $name: &str = $text;)*
+    ($($(#[$attribute:meta])* $name:ident = $text:expr;)*) => {
+        $($(#[$attribute])* const $name: &str = $text;)*
 
         /// Every event's text.
         #[cfg(test)]
@@ -32,7 +32,9 @@ texts! {
     BAD_LIFETIME = "a session's own lifetime in its record is not valid: the layer's counts";
     PLAIN_LAYER = "this session layer saves whole records: a refresh that races a write may overwrite it, and one that \
         races a logout may undo it; `session_refresh::LifetimeLayer` around a store that can touch does neither";
+    #[cfg_attr(not(feature = "_sql"), allow(dead_code))]
     STORE_WITHOUT_LAYER = "this store can touch, but no `session_refresh::LifetimeLayer` uses it: refreshes save whole records";
+    #[cfg_attr(not(feature = "_sql"), allow(dead_code))]
     SWEEP_FAILED = "could not delete the sessions that have ended: tried again after the next period";
     INTERVAL_TOO_LONG = "the refresh interval is not shorter than the session's inactivity expiry: sessions end before they \
         are refreshed";

@@ -7,9 +7,9 @@
 //!
 //! | store | feature | its touch |
 //! |---|---|---|
-//! | [`SqliteStore`] | `sqlite` | conditional `UPDATE` of the expiry column |
-//! | [`PostgresStore`] | `postgres` | the same |
-//! | [`MySqlStore`] | `mysql` | the same |
+//! | [`SqliteStore`] | `sqlite`, `sqlite-sqlx-0_9` | conditional `UPDATE` of the expiry column |
+//! | [`PostgresStore`] | `postgres`, `postgres-sqlx-0_9` | the same |
+//! | [`MySqlStore`] | `mysql`, `mysql-sqlx-0_9` | the same |
 //! | [`RedisStore`] | `redis` | a script of five commands on the server |
 //! | [`Serialized`] around any other | | one after another within this process |
 
@@ -43,7 +43,10 @@ mod touch;
 #[cfg_attr(docsrs, doc(cfg(any(feature = "mysql", feature = "mysql-sqlx-0_9"))))]
 pub use mysql::{MySqlPool, MySqlStore};
 #[cfg(feature = "_postgres")]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "postgres-sqlx-0_9"))))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(feature = "postgres", feature = "postgres-sqlx-0_9")))
+)]
 pub use postgres::{PostgresPool, PostgresStore};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;

@@ -70,10 +70,27 @@ pub(super) fn fixed_width(milliseconds: i64) -> String {
     )
 }
 
-/// Upstream writes times as text of varying length. As text, `…43.5Z` would come before `…43Z`.
-const EXPIRY: &str =
-    "cast(round((julianday(expiry_date) - 2440587.5) * 86400000.0) as integer)";
-const IS_LIVE: &str = "julianday(expiry_date) > julianday('now')";
+/// Upstream writes times as text of varying length. As text, `…43.5Z` would come before `…43Z`. What SQLite would round to the
+/// year 10000 is the last millisecond before that.
+macro_rules! expiry {
+    () => {
+        "coalesce(julianday(expiry_date), case when expiry_date like '9999-12-31%' then 5373484.499999988 end)"
+    };
+}
+const EXPIRY: &str = concat!(
+    "cast(round((",
+    expiry!(),
+    " - 2440587.5) * 86400000.0) as integer)"
+);
+const IS_LIVE: &str = concat!(expiry!(), " > julianday('now')");
+/// ?1 is the id, ?2 due before, ?3 the expiry.
+const IS_DUE: &str = concat!(
+    "id = ?1 and ",
+    expiry!(),
+    " <= julianday(?2) and ",
+    expiry!(),
+    " < julianday(?3)"
+);
 
 fn statements(table: &str) -> Statements {
     let ids = parameters(|_| "?".into());
@@ -108,11 +125,8 @@ impl<P: SqlitePool> SqliteStore<P> {
     fn in_table(pool: P, table: &str) -> Self {
         let name = format!(r#""{table}""#);
         Self {
-            touch: format!(
-                "update {name} set expiry_date = ?3 where id = ?1 and julianday(expiry_date) <= julianday(?2) \
-                 and julianday(expiry_date) < julianday(?3) and {IS_LIVE}"
-            )
-            .into(),
+            touch: format!("update {name} set expiry_date = ?3 where {IS_DUE} and {IS_LIVE}")
+                .into(),
             exists: format!("select 1, x'' from {name} where id = ? and {IS_LIVE}").into(),
             table: Table::new(pool, "SqliteStore", statements(&name), name),
         }

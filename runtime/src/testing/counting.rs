@@ -138,6 +138,14 @@ impl<S: Touch> Touch for CountingStore<S> {
         self.store.touch(id, due_before, expiry).await
     }
 
+    fn latest_expiry(&self) -> OffsetDateTime {
+        self.store.latest_expiry()
+    }
+
+    fn is_in_lifetime_layer(&self) {
+        self.store.is_in_lifetime_layer();
+    }
+
     async fn touch_first(&self, touch: FirstTouch) -> Result<Option<Touched>, BoxError> {
         let touched = self.store.touch_first(touch).await?;
         if touched.is_some() {

@@ -7,3 +7,4 @@ mod outages;
 mod processes;
 mod races;
 mod serialized;
+mod sql;

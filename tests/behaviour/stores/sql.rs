@@ -1,0 +1,409 @@
+//! What the SQL stores alone have to withstand: other transactions, clocks, time zones, and rows that others have written.
+
+use std::{fs, time::Duration as StdDuration};
+
+use session_refresh::store::{
+    MySqlStore, PostgresStore, SqliteStore, Touch as _, Touched, V0_14, V0_15, conformance,
+};
+use session_refresh_tests::backends::{Backend as _, MySql, Postgres, Sqlite};
+use sqlx::{MySqlPool, PgPool, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+use time::{Duration, OffsetDateTime};
+use tower_sessions::{
+    SessionStore,
+    session::{Id, Record},
+};
+
+/// Connections to PostgreSQL that are set up by a statement.
+async fn postgres(set_up: &'static str) -> Option<PgPool> {
+    let server = Postgres::connect().await?;
+    let options = PgPoolOptions::new().after_connect(move |connection, _| {
+        Box::pin(async move {
+            sqlx::query(set_up).execute(connection).await?;
+            Ok(())
+        })
+    });
+    let pool = options.connect_with((*server.pool.connect_options()).clone());
+    Some(pool.await.unwrap())
+}
+
+/// The same to MySQL or MariaDB.
+async fn mysql(set_up: &'static str) -> Option<MySqlPool> {
+    let server = MySql::connect().await?;
+    let options = MySqlPoolOptions::new().after_connect(move |connection, _| {
+        Box::pin(async move {
+            sqlx::query(set_up).execute(connection).await?;
+            Ok(())
+        })
+    });
+    let pool = options.connect_with((*server.pool.connect_options()).clone());
+    Some(pool.await.unwrap())
+}
+
+async fn created(store: &impl SessionStore, left: Duration) -> Record {
+    let mut record = Record {
+        id: Id::default(),
+        data: [("user".to_owned(), 7.into())].into(),
+        expiry_date: OffsetDateTime::now_utc() + left,
+    };
+    store.create(&mut record).await.unwrap();
+    record
+}
+
+/// Touches a session to two weeks from now.
+async fn touched(store: &impl session_refresh::store::Touch, id: Id) -> Touched {
+    let expiry = OffsetDateTime::now_utc() + Duration::weeks(2);
+    store.touch(id.into(), expiry, expiry).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_store_keeps_the_promises_of_touch_on_sqlx_0_9() {
+    if let Some(backend) = Sqlite::connect().await {
+        let file = backend.pool.connect_options().get_filename().to_owned();
+        let options = sqlx_0_9::sqlite::SqliteConnectOptions::new().filename(file);
+        let pool = sqlx_0_9::SqlitePool::connect_with(options).await.unwrap();
+        conformance::check::<V0_14, _>(SqliteStore::new(pool.clone())).await;
+        conformance::check::<V0_15, _>(SqliteStore::new(pool)).await;
+    }
+    if let Some(backend) = Postgres::connect().await {
+        drop(backend);
+        let url = std::env::var("POSTGRES_URL").unwrap();
+        let pool = sqlx_0_9::PgPool::connect(&url).await.unwrap();
+        conformance::check::<V0_14, _>(PostgresStore::new(pool.clone())).await;
+        conformance::check::<V0_15, _>(PostgresStore::new(pool).with_synchronous_commit(true))
+            .await;
+    }
+    if let Some(backend) = MySql::connect().await {
+        drop(backend);
+        let url = std::env::var("MYSQL_URL").unwrap();
+        let pool = sqlx_0_9::MySqlPool::connect(&url).await.unwrap();
+        conformance::check::<V0_14, _>(MySqlStore::new(pool.clone())).await;
+        conformance::check::<V0_15, _>(MySqlStore::new(pool)).await;
+    }
+}
+
+/// S3: a touch that finds its row locked waits for nothing, and so revives nothing when the lock goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_touch_of_a_locked_session_is_not_due_and_revives_nothing() {
+    if let Some(backend) = Postgres::connect().await {
+        let store = backend.touching();
+        let record = created(&store, Duration::SECOND).await;
+        let mut lock = backend.pool.begin().await.unwrap();
+        sqlx::query(r#"select from "tower_sessions"."session" where id = $1 for update"#)
+            .bind(record.id.to_string())
+            .execute(&mut *lock)
+            .await
+            .unwrap();
+        let touch = tokio::time::timeout(StdDuration::from_secs(60), touched(&store, record.id));
+        assert_eq!(touch.await.unwrap(), Touched::NotDue);
+        while store.load(&record.id).await.unwrap().is_some() {}
+        lock.rollback().await.unwrap();
+        assert_eq!(touched(&store, record.id).await, Touched::Gone);
+    }
+    if let Some(backend) = MySql::connect().await {
+        let store = backend.touching();
+        let record = created(&store, Duration::SECOND).await;
+        let mut lock = backend.pool.begin().await.unwrap();
+        sqlx::query("select 1 from tower_sessions.session where id = ? for update")
+            .bind(record.id.to_string())
+            .execute(&mut *lock)
+            .await
+            .unwrap();
+        let touch = tokio::time::timeout(StdDuration::from_secs(60), touched(&store, record.id));
+        assert_eq!(touch.await.unwrap(), Touched::NotDue);
+        while store.load(&record.id).await.unwrap().is_some() {}
+        lock.rollback().await.unwrap();
+        assert_eq!(touched(&store, record.id).await, Touched::Gone);
+    }
+}
+
+/// S4: the database's clock is five minutes ahead of this process's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_databases_clock_decides_what_has_ended() {
+    // A function of the same name that is found first.
+    let ahead = "create schema if not exists clock_ahead; \
+        create or replace function clock_ahead.clock_timestamp() returns timestamptz language sql volatile as \
+        'select pg_catalog.clock_timestamp() + interval ''5 minutes'''";
+    if let (Some(backend), Some(pool)) = (
+        Postgres::connect().await,
+        postgres("set search_path = clock_ahead, pg_catalog, public").await,
+    ) {
+        sqlx::raw_sql(ahead).execute(&backend.pool).await.unwrap();
+        let (here, there) = (backend.touching(), PostgresStore::new(pool));
+        ends_there(&here, &there).await;
+    }
+    if let (Some(backend), Some(pool)) = (
+        MySql::connect().await,
+        mysql("set timestamp = unix_timestamp() + 300").await,
+    ) {
+        ends_there(&backend.touching(), &MySqlStore::new(pool)).await;
+    }
+}
+
+async fn ends_there<S: SessionStore + session_refresh::store::Touch>(here: &S, there: &S) {
+    let mut record = created(here, Duration::minutes(3)).await;
+    assert_eq!(there.load(&record.id).await.unwrap(), None);
+    assert_eq!(touched(there, record.id).await, Touched::Gone);
+    record.expiry_date += Duration::WEEK;
+    there.save(&record).await.unwrap();
+    let left =
+        here.load(&record.id).await.unwrap().unwrap().expiry_date - OffsetDateTime::now_utc();
+    assert!(left < Duration::minutes(4), "{left}");
+}
+
+/// S5: a write that a serialization conflict made fail is tried again, and a touch was not due.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_serialization_conflict_is_no_failure() {
+    let Some(pool) = postgres("set default_transaction_isolation = 'repeatable read'").await else {
+        return;
+    };
+    let store = PostgresStore::new(pool.clone());
+    for _ in 0..20 {
+        let mut record = created(&store, Duration::HOUR).await;
+        let mut other = pool.begin().await.unwrap();
+        sqlx::query(r#"update "tower_sessions"."session" set data = data where id = $1"#)
+            .bind(record.id.to_string())
+            .execute(&mut *other)
+            .await
+            .unwrap();
+        let save = tokio::spawn({
+            let store = store.clone();
+            record.data.insert("more".into(), 1.into());
+            let record = record.clone();
+            async move { store.save(&record).await }
+        });
+        // Until the save waits for the row.
+        let waits = r"select count(*) from pg_locks where not granted";
+        while sqlx::query_scalar::<_, i64>(waits)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+            == 0
+            && !save.is_finished()
+        {}
+        other.commit().await.unwrap();
+        save.await.unwrap().unwrap();
+        assert_eq!(
+            store.load(&record.id).await.unwrap().unwrap().data,
+            record.data
+        );
+        let touches = (0..8).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { touched(&store, record.id).await })
+        });
+        let mut done = 0;
+        for touch in touches.collect::<Vec<_>>() {
+            done += usize::from(touch.await.unwrap() == Touched::Done);
+        }
+        assert!(done >= 1);
+    }
+}
+
+/// S6, S18.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_deletes_what_has_ended_in_any_time_zone_and_locks_nothing_else() {
+    if let Some(pool) = postgres("set time zone 'America/New_York'").await {
+        let store = PostgresStore::new(pool.clone())
+            .with_table_name("swept", "session")
+            .unwrap();
+        store.migrate().await.unwrap();
+        conformance::check::<V0_14, _>(store.clone()).await;
+        let fill = r#"insert into "swept"."session" select 'x' || i, '', clock_timestamp() - interval '1 second' * i
+            from generate_series(1, 2500) i on conflict do nothing"#;
+        sqlx::query(fill).execute(&pool).await.unwrap();
+        let live = created(&store, Duration::minutes(1)).await;
+        // Somebody holds one that has ended, and the sweep waits for him.
+        let mut lock = pool.begin().await.unwrap();
+        sqlx::query(r#"select from "swept"."session" where id = 'x7' for update"#)
+            .execute(&mut *lock)
+            .await
+            .unwrap();
+        let sweep = tokio::spawn({
+            let store = store.clone();
+            async move { store.delete_expired().await }
+        });
+        assert_eq!(touched(&store, live.id).await, Touched::Done);
+        lock.rollback().await.unwrap();
+        assert!(sweep.await.unwrap().unwrap() >= 2500);
+        assert_eq!(store.delete_expired().await.unwrap(), 0);
+        assert!(store.load(&live.id).await.unwrap().is_some());
+    }
+    if let Some(pool) = mysql("set time_zone = '-05:00'").await {
+        let store = MySqlStore::new(pool.clone())
+            .with_table_name("swept", "session")
+            .unwrap();
+        store.migrate().await.unwrap();
+        conformance::check::<V0_14, _>(store.clone()).await;
+        let fill = "insert ignore into swept.session with recursive n(i) as (select 1 union all select i + 1 from n where i < 999) \
+            select concat('x', i), '', now(6) - interval i second from n";
+        sqlx::query(fill).execute(&pool).await.unwrap();
+        let live = created(&store, Duration::minutes(1)).await;
+        let mut lock = pool.begin().await.unwrap();
+        sqlx::query("select 1 from swept.session where id = 'x7' for update")
+            .execute(&mut *lock)
+            .await
+            .unwrap();
+        let sweep = tokio::spawn({
+            let store = store.clone();
+            async move { store.delete_expired().await }
+        });
+        assert_eq!(touched(&store, live.id).await, Touched::Done);
+        lock.rollback().await.unwrap();
+        assert!(sweep.await.unwrap().unwrap() >= 999);
+        assert_eq!(store.delete_expired().await.unwrap(), 0);
+        assert!(store.load(&live.id).await.unwrap().is_some());
+    }
+}
+
+/// S11: whatever the digits of the times.
+#[tokio::test]
+async fn on_sqlite_a_touch_writes_one_page() {
+    const PAGE: u64 = 4096 + 24;
+    const HEADER: u64 = 32;
+
+    let backend = Sqlite::connect().await.unwrap();
+    let store = backend.touching();
+    let mut record = Record {
+        id: Id::default(),
+        data: [("fill".to_owned(), "x".repeat(1_000_000).into())].into(),
+        expiry_date: OffsetDateTime::now_utc() + Duration::HOUR,
+    };
+    store.create(&mut record).await.unwrap();
+    let log = backend
+        .pool
+        .connect_options()
+        .get_filename()
+        .with_extension("sqlite3-wal");
+    let second = (record.expiry_date + Duration::HOUR)
+        .replace_nanosecond(0)
+        .unwrap();
+    for milliseconds in [450, 500, 1000, 1001] {
+        sqlx::query("pragma wal_checkpoint(truncate)")
+            .execute(&backend.pool)
+            .await
+            .unwrap();
+        let expiry = second + Duration::milliseconds(milliseconds);
+        let touch = store.touch(record.id.into(), expiry, expiry);
+        assert_eq!(touch.await.unwrap(), Touched::Done);
+        let written = fs::metadata(&log).unwrap().len();
+        assert_eq!(written, HEADER + PAGE, "{milliseconds}");
+        assert_eq!(
+            store.load(&record.id).await.unwrap().unwrap().expiry_date,
+            expiry
+        );
+    }
+}
+
+/// S12: as upstream reads them, clamped.
+#[tokio::test]
+async fn no_date_in_a_row_panics() {
+    if let Some(backend) = Postgres::connect().await {
+        let store = backend.touching();
+        let record = created(&store, Duration::HOUR).await;
+        for (date, is_live) in [
+            ("infinity", true),
+            ("12000-01-01", true),
+            ("9999-12-31 23:59:59.9999995", true),
+            ("-infinity", false),
+            ("0044-03-15 BC", false),
+        ] {
+            sqlx::query(r#"update "tower_sessions"."session" set expiry_date = $2::text::timestamptz where id = $1"#)
+                .bind(record.id.to_string())
+                .bind(date)
+                .execute(&backend.pool)
+                .await
+                .unwrap();
+            let loaded = store.load(&record.id).await.unwrap();
+            assert_eq!(loaded.is_some(), is_live, "{date}");
+            let touched = touched(&store, record.id).await;
+            assert_eq!(
+                touched,
+                if is_live {
+                    Touched::NotDue
+                } else {
+                    Touched::Gone
+                },
+                "{date}"
+            );
+        }
+    }
+    if let Some(backend) = Sqlite::connect().await {
+        let store = backend.touching();
+        let record = created(&store, Duration::HOUR).await;
+        for (date, is_live) in [
+            ("2999-01-01", true),
+            ("2999-01-01 10:00", true),
+            ("2999-01-01T10:00:00.5+02:00", true),
+            ("9999-12-31 23:59:59.9999995", true),
+            ("1999-01-01", false),
+            ("soon", false),
+            ("", false),
+        ] {
+            sqlx::query("update tower_sessions set expiry_date = ?2 where id = ?1")
+                .bind(record.id.to_string())
+                .bind(date)
+                .execute(&backend.pool)
+                .await
+                .unwrap();
+            let loaded = store.load(&record.id).await.unwrap();
+            assert_eq!(loaded.is_some(), is_live, "{date}");
+            let touched = touched(&store, record.id).await;
+            assert_eq!(
+                touched,
+                if is_live {
+                    Touched::NotDue
+                } else {
+                    Touched::Gone
+                },
+                "{date}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forgotten_migration_is_named_and_several_at_once_are_one() {
+    if let Some(backend) = Sqlite::connect().await {
+        let store = backend.touching().with_table_name("forgotten").unwrap();
+        says_migrate(&store).await;
+    }
+    if let Some(backend) = Postgres::connect().await {
+        sqlx::query("drop schema if exists forgotten cascade")
+            .execute(&backend.pool)
+            .await
+            .unwrap();
+        let store = backend
+            .touching()
+            .with_table_name("forgotten", "session")
+            .unwrap();
+        says_migrate(&store).await;
+        let migrations = (0..8).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.migrate().await })
+        });
+        for migration in migrations.collect::<Vec<_>>() {
+            migration.await.unwrap().unwrap();
+        }
+        created(&store, Duration::HOUR).await;
+    }
+    if let Some(backend) = MySql::connect().await {
+        sqlx::query("drop schema if exists forgotten")
+            .execute(&backend.pool)
+            .await
+            .unwrap();
+        let store = backend
+            .touching()
+            .with_table_name("forgotten", "session")
+            .unwrap();
+        says_migrate(&store).await;
+        store.migrate().await.unwrap();
+        created(&store, Duration::HOUR).await;
+    }
+}
+
+async fn says_migrate(store: &(impl SessionStore + session_refresh::store::Touch)) {
+    let error = store.load(&Id::default()).await.unwrap_err().to_string();
+    assert!(error.contains("::migrate`"), "{error}");
+    let expiry = OffsetDateTime::now_utc();
+    let touch = store.touch(Id::default().into(), expiry, expiry).await;
+    assert_eq!(touch.unwrap_err().to_string(), error);
+}
