@@ -47,7 +47,7 @@ pub struct Record {
     pub expiry_date: OffsetDateTime,
 }
 
-#[cfg(feature = "_encoded")]
+#[cfg(any(feature = "redis", feature = "_sql"))]
 impl Record {
     pub(crate) fn as_ref(&self) -> RecordRef<'_> {
         RecordRef {
