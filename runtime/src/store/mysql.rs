@@ -1,8 +1,22 @@
 //! MySQL and MariaDB.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use super::sql::prelude::*;
+use axum::BoxError;
+use time::OffsetDateTime;
+
+use super::{
+    release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
+    sql::{ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, parameters, sql_store},
+    touch::{EncodedLoad, FirstTouch, Touch, Touched},
+};
+use crate::{schedule::Millis, session::for_each_release};
 
 /// A pool of connections to MySQL or MariaDB: sqlx's `MySqlPool`, of either of its releases that are enabled.
 #[diagnostic::on_unimplemented(

@@ -419,20 +419,3 @@ macro_rules! sql_store {
     };
 }
 pub(super) use sql_store;
-
-/// What a store's file needs for that.
-pub(super) mod prelude {
-    pub(in crate::store) use std::{fmt, sync::Arc};
-
-    pub(in crate::store) use axum::BoxError;
-    pub(in crate::store) use time::OffsetDateTime;
-
-    pub(in crate::store) use super::{
-        super::{
-            release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
-            touch::{EncodedLoad, FirstTouch, Touch, Touched},
-        },
-        ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, parameters, sql_store,
-    };
-    pub(in crate::store) use crate::{schedule::Millis, session::for_each_release};
-}

@@ -1,6 +1,16 @@
 //! SQLite.
 
-use super::sql::prelude::*;
+use std::{fmt, sync::Arc};
+
+use axum::BoxError;
+use time::OffsetDateTime;
+
+use super::{
+    release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
+    sql::{ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, parameters, sql_store},
+    touch::{EncodedLoad, FirstTouch, Touch, Touched},
+};
+use crate::{schedule::Millis, session::for_each_release};
 
 /// A pool of connections to SQLite: sqlx's `SqlitePool`, of either of its releases that are enabled.
 #[diagnostic::on_unimplemented(
