@@ -155,37 +155,31 @@ impl Lifetime {
     /// `expiry` is that of tower-sessions' layer.
     pub(crate) fn new(expiry: Option<Expiry>, own: &OwnLifetime, settings: &Settings) -> Self {
         let limit = own.end(settings);
-        let latest = settings.latest;
         let server_idle = |idle| settings.idle.unwrap_or(idle);
         let rolling = |age: Duration| match settings.cookie_age {
             Some(age) => CookieAge::Set(age),
             None => CookieAge::Rolling(age),
         };
-        match own.expiry.or(expiry) {
-            Some(Expiry::AtDateTime(end)) => Self {
-                idle: None,
-                end: Some(limit.map_or(end, |limit| limit.min(end))),
-                latest,
-                cookie: CookieAge::UntilEnd,
-            },
-            Some(Expiry::OnInactivity(idle)) if own.expiry.is_some() => Self {
-                idle: Some(idle),
-                end: limit,
-                latest,
-                cookie: rolling(idle),
-            },
-            Some(Expiry::OnInactivity(idle)) => Self {
-                idle: Some(server_idle(idle)),
-                end: limit,
-                latest,
-                cookie: rolling(idle),
-            },
-            Some(Expiry::OnSessionEnd) | None => Self {
-                idle: Some(server_idle(BROWSER_SESSION)),
-                end: limit,
-                latest,
-                cookie: CookieAge::BrowserSession,
-            },
+        let (idle, end, cookie) = match own.expiry.or(expiry) {
+            Some(Expiry::AtDateTime(end)) => {
+                let end = limit.map_or(end, |limit| limit.min(end));
+                (None, Some(end), CookieAge::UntilEnd)
+            }
+            Some(Expiry::OnInactivity(idle)) if own.expiry.is_some() => {
+                (Some(idle), limit, rolling(idle))
+            }
+            Some(Expiry::OnInactivity(idle)) => (Some(server_idle(idle)), limit, rolling(idle)),
+            Some(Expiry::OnSessionEnd) | None => (
+                Some(server_idle(BROWSER_SESSION)),
+                limit,
+                CookieAge::BrowserSession,
+            ),
+        };
+        Self {
+            idle,
+            end,
+            latest: settings.latest,
+            cookie,
         }
     }
 
