@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use axum::Router;
 use fred::prelude::{ClientLike as _, Config, Pool};
-use session_refresh::store::{MySqlStore, PostgresStore, RedisStore, SqliteStore, Touch};
+use session_refresh::store::{MySqlStore, PostgresStore, RedisStore, SqliteStore};
 use sqlx::{MySqlPool, PgPool, SqlitePool};
-use tower_sessions::ExpiredDeletion;
 
 use crate::{app, failure::Failure, users::Users};
 
@@ -20,17 +19,24 @@ pub async fn app(url: &str, users: Users) -> Result<Router, Failure> {
         "sqlite" => {
             let store = SqliteStore::new(SqlitePool::connect(url).await?);
             store.migrate().await?;
-            swept(store, users).await?
+            // A first sweep at once also shows, before anybody logs in, whether the database can be written.
+            store.delete_expired().await?;
+            tokio::spawn(store.clone().continuously_delete_expired(SWEEP));
+            app::router(store, users)
         }
         "postgres" | "postgresql" => {
             let store = PostgresStore::new(PgPool::connect(url).await?);
             store.migrate().await?;
-            swept(store, users).await?
+            store.delete_expired().await?;
+            tokio::spawn(store.clone().continuously_delete_expired(SWEEP));
+            app::router(store, users)
         }
         "mysql" | "mariadb" => {
             let store = MySqlStore::new(MySqlPool::connect(url).await?);
             store.migrate().await?;
-            swept(store, users).await?
+            store.delete_expired().await?;
+            tokio::spawn(store.clone().continuously_delete_expired(SWEEP));
+            app::router(store, users)
         }
         // Redis sweeps by itself.
         "redis" | "rediss" => {
@@ -40,23 +46,4 @@ pub async fn app(url: &str, users: Users) -> Result<Router, Failure> {
         }
         other => return Err(Failure::new(format!("there is no store for {other:?}"))),
     })
-}
-
-async fn swept<S>(store: S, users: Users) -> Result<Router, Failure>
-where
-    S: Touch + ExpiredDeletion + Clone,
-{
-    // A first sweep at once also shows, before anybody logs in, whether the database can be written.
-    store.delete_expired().await?;
-    tokio::spawn(sweep(store.clone()));
-    Ok(app::router(store, users))
-}
-
-async fn sweep<S: ExpiredDeletion + Clone>(store: S) {
-    loop {
-        // Ends at its first error.
-        if let Err(error) = store.clone().continuously_delete_expired(SWEEP).await {
-            tracing::warn!(%error, "expired sessions could not be swept out");
-        }
-    }
 }
