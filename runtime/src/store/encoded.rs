@@ -13,7 +13,7 @@ use serde::{
 use serde_json::Value;
 use time::OffsetDateTime;
 
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "redis", feature = "_sql"))]
 use super::release::RecordRef;
 use super::release::{Data, Record, StoreError};
 #[cfg(any(feature = "redis", feature = "_sql"))]
@@ -26,6 +26,12 @@ pub(super) fn read(bytes: &[u8], beside: Option<OffsetDateTime>) -> Result<Recor
     let mut record = decode(bytes).map_err(|error| StoreError::Decode(error.to_string()))?;
     record.expiry_date = beside.unwrap_or(record.expiry_date);
     Ok(record)
+}
+
+/// Writes a record as upstream does.
+#[cfg(feature = "_sql")]
+pub(super) fn write(record: RecordRef<'_>) -> Result<Vec<u8>, StoreError> {
+    rmp_serde::to_vec(&record).map_err(|error| StoreError::Encode(error.to_string()))
 }
 
 fn decode(bytes: &[u8]) -> Result<Record, decode::Error> {

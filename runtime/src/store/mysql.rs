@@ -13,7 +13,10 @@ use time::OffsetDateTime;
 
 use super::{
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
-    sql::{ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, parameters, sql_store},
+    sql::{
+        ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, in_a_schema, parameters,
+        sql_store,
+    },
     touch::{EncodedLoad, FirstTouch, Touch, Touched},
 };
 use crate::{schedule::Millis, session::for_each_release};
@@ -112,14 +115,7 @@ const IS_DUE: &str =
     "id = ? and unix_timestamp(expiry_date) <= ? / 1000 and unix_timestamp(expiry_date) < ? / 1000";
 
 impl<P: MySqlPool> MySqlStore<P> {
-    /// Sessions in the table `session` of the schema `tower_sessions`.
-    #[must_use]
-    pub fn new(pool: P) -> Self {
-        Self::in_table(pool, "tower_sessions", "session")
-    }
-
-    fn in_table(pool: P, schema: &str, table: &str) -> Self {
-        let name = format!("`{schema}`.`{table}`");
+    fn in_table(pool: P, name: String) -> Self {
         Self {
             touch: format!(
                 "update {name} session join (select id from {name} where {IS_DUE} and {IS_LIVE} for update skip locked) due \
@@ -136,19 +132,8 @@ impl<P: MySqlPool> MySqlStore<P> {
         }
     }
 
-    /// Sessions in another table.
-    ///
-    /// # Errors
-    /// If one of the names is not made of letters, digits, underscores and dollar signs, or begins with a digit or a dollar
-    /// sign.
-    pub fn with_table_name(
-        self,
-        schema: impl AsRef<str>,
-        table: impl AsRef<str>,
-    ) -> Result<Self, String> {
-        let schema = checked_name("schema", schema.as_ref())?;
-        let table = checked_name("table", table.as_ref())?;
-        Ok(Self::in_table(self.table.pool, schema, table))
+    fn moved_to(self, name: String) -> Self {
+        Self::in_table(self.table.pool, name)
     }
 
     /// Creates the schema and the table unless the table exists. Several processes may do so at once.
@@ -183,41 +168,21 @@ impl<P: MySqlPool> MySqlStore<P> {
         due_before: Millis,
         expiry: Millis,
     ) -> Result<Touched, P::Error> {
-        let (id, due_before, expiry) = (
-            Value::Text(id),
-            Value::time(due_before),
-            Value::time(expiry),
-        );
-        let pool = &self.table.pool;
-        let mut touched = None;
+        let Self { table, exists, .. } = self;
+        let (due_before, expiry) = (Value::time(due_before), Value::time(expiry));
         if self.skips_locked.load(Ordering::Relaxed) {
-            match pool
-                .execute(&self.touch, &[id, due_before, expiry, expiry])
-                .await
-            {
+            let values = [Value::Text(id), due_before, expiry, expiry];
+            match table.touch(&self.touch, &values, exists, id).await {
                 Err(error) if P::kind(&error) == ErrorKind::Syntax => {
                     self.skips_locked.store(false, Ordering::Relaxed);
                 }
-                result => touched = Some(result?),
+                result => return result,
             }
         }
-        let touched = match touched {
-            Some(touched) => touched,
-            None => {
-                pool.execute(&self.touch_waiting, &[expiry, id, due_before, expiry])
-                    .await?
-            }
-        };
-        if touched != 0 {
-            return Ok(Touched::Done);
-        }
-        let exists = !pool.rows(&self.exists, &[id]).await?.is_empty();
-        Ok(if exists {
-            Touched::NotDue
-        } else {
-            Touched::Gone
-        })
+        let values = [expiry, Value::Text(id), due_before, expiry];
+        table.touch(&self.touch_waiting, &values, exists, id).await
     }
 }
 
+in_a_schema!(MySqlStore, MySqlPool, '`');
 sql_store!(MySqlStore, MySqlPool);

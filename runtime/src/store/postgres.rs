@@ -7,7 +7,10 @@ use time::OffsetDateTime;
 
 use super::{
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
-    sql::{ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, parameters, sql_store},
+    sql::{
+        ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, in_a_schema, parameters,
+        sql_store,
+    },
     touch::{EncodedLoad, FirstTouch, Touch, Touched},
 };
 use crate::{schedule::Millis, session::for_each_release};
@@ -55,6 +58,7 @@ impl PostgresPool for sqlx_0_9::PgPool {}
 pub struct PostgresStore<P> {
     table: Table<P>,
     touch: Arc<str>,
+    is_synchronous: bool,
 }
 
 /// As far as an [`OffsetDateTime`] goes.
@@ -130,33 +134,16 @@ const NOT_DUE: i64 = 1;
 const GONE: i64 = 0;
 
 impl<P: PostgresPool> PostgresStore<P> {
-    /// Sessions in the table `session` of the schema `tower_sessions`.
-    #[must_use]
-    pub fn new(pool: P) -> Self {
-        Self::in_table(pool, "tower_sessions", "session")
-    }
-
-    fn in_table(pool: P, schema: &str, table: &str) -> Self {
-        let name = format!(r#""{schema}"."{table}""#);
+    fn in_table(pool: P, name: String) -> Self {
         Self {
             touch: touch(&name, false),
+            is_synchronous: false,
             table: Table::new(pool, "PostgresStore", statements(&name), name),
         }
     }
 
-    /// Sessions in another table.
-    ///
-    /// # Errors
-    /// If one of the names is not made of letters, digits, underscores and dollar signs, or begins with a digit or a dollar
-    /// sign.
-    pub fn with_table_name(
-        self,
-        schema: impl AsRef<str>,
-        table: impl AsRef<str>,
-    ) -> Result<Self, String> {
-        let schema = checked_name("schema", schema.as_ref())?;
-        let table = checked_name("table", table.as_ref())?;
-        Ok(Self::in_table(self.table.pool, schema, table))
+    fn moved_to(self, name: String) -> Self {
+        Self::in_table(self.table.pool, name).with_synchronous_commit(self.is_synchronous)
     }
 
     /// Whether a touch is on the server's disk before the page is served. Default: it is not, which costs the server a fraction,
@@ -166,6 +153,7 @@ impl<P: PostgresPool> PostgresStore<P> {
     #[must_use]
     pub fn with_synchronous_commit(mut self, is_synchronous: bool) -> Self {
         self.touch = touch(&self.table.name, is_synchronous);
+        self.is_synchronous = is_synchronous;
         self
     }
 
@@ -222,4 +210,5 @@ impl<P: PostgresPool> PostgresStore<P> {
     }
 }
 
+in_a_schema!(PostgresStore, PostgresPool, '"');
 sql_store!(PostgresStore, PostgresPool);

@@ -133,7 +133,7 @@ impl<P: Pool> Table<P> {
 
     pub(super) async fn create<R: Release>(&self, record: &mut Record) -> Result<(), StoreError> {
         loop {
-            let data = encode(record.as_ref())?;
+            let data = encoded::write(record.as_ref())?;
             let values = [
                 Value::Text(&record.id.to_string()),
                 Value::Bytes(&data),
@@ -150,7 +150,7 @@ impl<P: Pool> Table<P> {
     }
 
     pub(super) async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
-        let data = encode(record)?;
+        let data = encoded::write(record)?;
         let values = [
             Value::Bytes(&data),
             Value::time(record.expiry_date),
@@ -193,7 +193,7 @@ impl<P: Pool> Table<P> {
             Err(touched) => return Ok(touched),
         };
         let values = [
-            Value::Bytes(&encode(record.as_ref())?),
+            Value::Bytes(&encoded::write(record.as_ref())?),
             Value::time(touch.expiry),
             Value::Text(&touch.id.to_string()),
             Value::Bytes(&data),
@@ -221,6 +221,26 @@ impl<P: Pool> Table<P> {
                 result => return result,
             }
         }
+    }
+
+    /// Runs a touch, and asks by `exists` why it has changed nothing, if so.
+    #[cfg(any(feature = "_mysql", feature = "_sqlite"))]
+    pub(super) async fn touch(
+        &self,
+        statement: &Arc<str>,
+        values: &[Value<'_>],
+        exists: &Arc<str>,
+        id: &str,
+    ) -> Result<Touched, P::Error> {
+        if self.pool.execute(statement, values).await? != 0 {
+            return Ok(Touched::Done);
+        }
+        let rows = self.pool.rows(exists, &[Value::Text(id)]).await?;
+        Ok(if rows.is_empty() {
+            Touched::Gone
+        } else {
+            Touched::NotDue
+        })
     }
 
     /// When a live row expires, and its data.
@@ -284,11 +304,7 @@ fn random() -> f64 {
     number.map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
-fn encode(record: RecordRef<'_>) -> Result<Vec<u8>, StoreError> {
-    rmp_serde::to_vec(&record).map_err(|error| StoreError::Encode(error.to_string()))
-}
-
-/// Without its statements, which are long, and all that is known of them is the table's name.
+/// Without its statements, which are long: the table's name says what is in them.
 impl<P: Pool> fmt::Debug for Table<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(self.store)
@@ -419,3 +435,40 @@ macro_rules! sql_store {
     };
 }
 pub(super) use sql_store;
+
+/// The stores whose table lies in a schema: names are quoted by `$quote`. `$store` is made by its `in_table`, and keeps its
+/// options when it is `moved_to` another.
+#[cfg(any(feature = "_mysql", feature = "_postgres"))]
+macro_rules! in_a_schema {
+    ($store:ident, $pool:ident, $quote:literal) => {
+        impl<P: $pool> $store<P> {
+            /// Sessions in the table `session` of the schema `tower_sessions`.
+            #[must_use]
+            pub fn new(pool: P) -> Self {
+                Self::in_table(pool, Self::name("tower_sessions", "session"))
+            }
+
+            /// Sessions in another table.
+            ///
+            /// # Errors
+            /// If one of the names is not made of letters, digits, underscores and dollar signs, or begins with a digit or a
+            /// dollar sign.
+            pub fn with_table_name(
+                self,
+                schema: impl AsRef<str>,
+                table: impl AsRef<str>,
+            ) -> Result<Self, String> {
+                let schema = checked_name("schema", schema.as_ref())?;
+                let table = checked_name("table", table.as_ref())?;
+                Ok(self.moved_to(Self::name(schema, table)))
+            }
+
+            fn name(schema: &str, table: &str) -> String {
+                let quote = $quote;
+                format!("{quote}{schema}{quote}.{quote}{table}{quote}")
+            }
+        }
+    };
+}
+#[cfg(any(feature = "_mysql", feature = "_postgres"))]
+pub(super) use in_a_schema;

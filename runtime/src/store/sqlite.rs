@@ -82,46 +82,30 @@ pub(super) fn fixed_width(milliseconds: i64) -> String {
 
 /// Upstream writes times as text of varying length. As text, `…43.5Z` would come before `…43Z`. What SQLite would round to the
 /// year 10000 is the last millisecond before that.
-macro_rules! expiry {
-    () => {
-        "coalesce(julianday(expiry_date), case when expiry_date like '9999-12-31%' then 5373484.499999988 end)"
-    };
-}
-const EXPIRY: &str = concat!(
-    "cast(round((",
-    expiry!(),
-    " - 2440587.5) * 86400000.0) as integer)"
-);
-const IS_LIVE: &str = concat!(expiry!(), " > julianday('now')");
-/// ?1 is the id, ?2 due before, ?3 the expiry.
-const IS_DUE: &str = concat!(
-    "id = ?1 and ",
-    expiry!(),
-    " <= julianday(?2) and ",
-    expiry!(),
-    " < julianday(?3)"
-);
+const EXPIRY: &str = "coalesce(julianday(expiry_date), case when expiry_date like '9999-12-31%' then 5373484.499999988 end)";
+/// The time when the statement runs, which is after it has waited for the file.
+const NOW: &str = "julianday('now')";
 
 fn statements(table: &str) -> Statements {
     let ids = parameters(|_| "?".into());
     Statements {
-        load: format!("select {EXPIRY}, data from {table} where id = ? and {IS_LIVE}").into(),
+        load: format!("select cast(round(({EXPIRY} - 2440587.5) * 86400000.0) as integer), data from {table} where id = ? and {EXPIRY} > {NOW}").into(),
         create: format!(
             "insert into {table} (id, data, expiry_date) values (?, ?, ?) on conflict (id) do nothing"
         )
         .into(),
-        update: format!("update {table} set data = ?, expiry_date = ? where id = ? and {IS_LIVE}").into(),
+        update: format!("update {table} set data = ?, expiry_date = ? where id = ? and {EXPIRY} > {NOW}").into(),
         replace: format!(
-            "update {table} set data = ?, expiry_date = ? where id = ? and data = ? and {IS_LIVE}"
+            "update {table} set data = ?, expiry_date = ? where id = ? and data = ? and {EXPIRY} > {NOW}"
         )
         .into(),
         delete: format!("delete from {table} where id = ?").into(),
         // What is no time is nothing that has ended.
         page: format!(
-            "select coalesce(not ({IS_LIVE}), 0), cast(id as blob) from {table} where id > ? order by id limit {PAGE}"
+            "select coalesce({EXPIRY} <= {NOW}, 0), cast(id as blob) from {table} where id > ? order by id limit {PAGE}"
         )
         .into(),
-        delete_ended: format!("delete from {table} where id in ({ids}) and not ({IS_LIVE})").into(),
+        delete_ended: format!("delete from {table} where id in ({ids}) and {EXPIRY} <= {NOW}").into(),
     }
 }
 
@@ -135,9 +119,12 @@ impl<P: SqlitePool> SqliteStore<P> {
     fn in_table(pool: P, table: &str) -> Self {
         let name = format!(r#""{table}""#);
         Self {
-            touch: format!("update {name} set expiry_date = ?3 where {IS_DUE} and {IS_LIVE}")
-                .into(),
-            exists: format!("select 1, x'' from {name} where id = ? and {IS_LIVE}").into(),
+            touch: format!(
+                "update {name} set expiry_date = ?3 where id = ?1 and {EXPIRY} <= julianday(?2) \
+                 and {EXPIRY} < julianday(?3) and {EXPIRY} > {NOW}"
+            )
+            .into(),
+            exists: format!("select 1, x'' from {name} where id = ? and {EXPIRY} > {NOW}").into(),
             table: Table::new(pool, "SqliteStore", statements(&name), name),
         }
     }
@@ -173,21 +160,17 @@ impl<P: SqlitePool> SqliteStore<P> {
         due_before: Millis,
         expiry: Millis,
     ) -> Result<Touched, P::Error> {
-        let pool = &self.table.pool;
+        let Self {
+            table,
+            touch,
+            exists,
+        } = self;
         let values = [
             Value::Text(id),
             Value::time(due_before),
             Value::time(expiry),
         ];
-        if pool.execute(&self.touch, &values).await? != 0 {
-            return Ok(Touched::Done);
-        }
-        let exists = !pool.rows(&self.exists, &values[..1]).await?.is_empty();
-        Ok(if exists {
-            Touched::NotDue
-        } else {
-            Touched::Gone
-        })
+        table.touch(touch, &values, exists, id).await
     }
 }
 

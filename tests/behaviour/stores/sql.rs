@@ -3,7 +3,7 @@
 use std::{fs, time::Duration as StdDuration};
 
 use session_refresh::store::{
-    MySqlStore, PostgresStore, SqliteStore, Touch as _, Touched, V0_14, V0_15, conformance,
+    MySqlStore, PostgresStore, SqliteStore, Touch, Touched, V0_14, V0_15, conformance,
 };
 use session_refresh_tests::backends::{Backend as _, MySql, Postgres, Sqlite};
 use sqlx::{MySqlPool, PgPool, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
@@ -50,7 +50,7 @@ async fn created(store: &impl SessionStore, left: Duration) -> Record {
 }
 
 /// Touches a session to two weeks from now.
-async fn touched(store: &impl session_refresh::store::Touch, id: Id) -> Touched {
+async fn touched(store: &impl Touch, id: Id) -> Touched {
     let expiry = OffsetDateTime::now_utc() + Duration::weeks(2);
     store.touch(id.into(), expiry, expiry).await.unwrap()
 }
@@ -93,11 +93,7 @@ async fn a_touch_of_a_locked_session_is_not_due_and_revives_nothing() {
             .execute(&mut *lock)
             .await
             .unwrap();
-        let touch = tokio::time::timeout(StdDuration::from_secs(60), touched(&store, record.id));
-        assert_eq!(touch.await.unwrap(), Touched::NotDue);
-        while store.load(&record.id).await.unwrap().is_some() {}
-        lock.rollback().await.unwrap();
-        assert_eq!(touched(&store, record.id).await, Touched::Gone);
+        is_skipped(&store, record.id, lock.rollback()).await;
     }
     if let Some(backend) = MySql::connect().await {
         let store = backend.touching();
@@ -108,12 +104,21 @@ async fn a_touch_of_a_locked_session_is_not_due_and_revives_nothing() {
             .execute(&mut *lock)
             .await
             .unwrap();
-        let touch = tokio::time::timeout(StdDuration::from_secs(60), touched(&store, record.id));
-        assert_eq!(touch.await.unwrap(), Touched::NotDue);
-        while store.load(&record.id).await.unwrap().is_some() {}
-        lock.rollback().await.unwrap();
-        assert_eq!(touched(&store, record.id).await, Touched::Gone);
+        is_skipped(&store, record.id, lock.rollback()).await;
     }
+}
+
+/// A session whose row is locked, until it has ended and `unlock`.
+async fn is_skipped(
+    store: &(impl SessionStore + Touch),
+    id: Id,
+    unlock: impl Future<Output = sqlx::Result<()>>,
+) {
+    let touch = tokio::time::timeout(StdDuration::from_secs(60), touched(store, id));
+    assert_eq!(touch.await.unwrap(), Touched::NotDue);
+    while store.load(&id).await.unwrap().is_some() {}
+    unlock.await.unwrap();
+    assert_eq!(touched(store, id).await, Touched::Gone);
 }
 
 /// S4: the database's clock is five minutes ahead of this process's.
@@ -139,7 +144,7 @@ async fn the_databases_clock_decides_what_has_ended() {
     }
 }
 
-async fn ends_there<S: SessionStore + session_refresh::store::Touch>(here: &S, there: &S) {
+async fn ends_there<S: SessionStore + Touch>(here: &S, there: &S) {
     let mut record = created(here, Duration::minutes(3)).await;
     assert_eq!(there.load(&record.id).await.unwrap(), None);
     assert_eq!(touched(there, record.id).await, Touched::Gone);
@@ -210,22 +215,14 @@ async fn a_sweep_deletes_what_has_ended_in_any_time_zone_and_locks_nothing_else(
         let fill = r#"insert into "swept"."session" select 'x' || i, '', clock_timestamp() - interval '1 second' * i
             from generate_series(1, 2500) i on conflict do nothing"#;
         sqlx::query(fill).execute(&pool).await.unwrap();
-        let live = created(&store, Duration::minutes(1)).await;
         // Somebody holds one that has ended, and the sweep waits for him.
         let mut lock = pool.begin().await.unwrap();
         sqlx::query(r#"select from "swept"."session" where id = 'x7' for update"#)
             .execute(&mut *lock)
             .await
             .unwrap();
-        let sweep = tokio::spawn({
-            let store = store.clone();
-            async move { store.delete_expired().await }
-        });
-        assert_eq!(touched(&store, live.id).await, Touched::Done);
-        lock.rollback().await.unwrap();
-        assert!(sweep.await.unwrap().unwrap() >= 2500);
-        assert_eq!(store.delete_expired().await.unwrap(), 0);
-        assert!(store.load(&live.id).await.unwrap().is_some());
+        let sweep = async || store.delete_expired().await.unwrap();
+        sweeps(&store, sweep, lock.rollback(), 2500).await;
     }
     if let Some(pool) = mysql("set time_zone = '-05:00'").await {
         let store = MySqlStore::new(pool.clone())
@@ -236,22 +233,32 @@ async fn a_sweep_deletes_what_has_ended_in_any_time_zone_and_locks_nothing_else(
         let fill = "insert ignore into swept.session with recursive n(i) as (select 1 union all select i + 1 from n where i < 999) \
             select concat('x', i), '', now(6) - interval i second from n";
         sqlx::query(fill).execute(&pool).await.unwrap();
-        let live = created(&store, Duration::minutes(1)).await;
         let mut lock = pool.begin().await.unwrap();
         sqlx::query("select 1 from swept.session where id = 'x7' for update")
             .execute(&mut *lock)
             .await
             .unwrap();
-        let sweep = tokio::spawn({
-            let store = store.clone();
-            async move { store.delete_expired().await }
-        });
-        assert_eq!(touched(&store, live.id).await, Touched::Done);
-        lock.rollback().await.unwrap();
-        assert!(sweep.await.unwrap().unwrap() >= 999);
-        assert_eq!(store.delete_expired().await.unwrap(), 0);
-        assert!(store.load(&live.id).await.unwrap().is_some());
+        let sweep = async || store.delete_expired().await.unwrap();
+        sweeps(&store, sweep, lock.rollback(), 999).await;
     }
+}
+
+/// A sweep, while one of the sessions that have ended is locked.
+async fn sweeps(
+    store: &(impl SessionStore + Touch),
+    sweep: impl AsyncFn() -> u64,
+    unlock: impl Future<Output = sqlx::Result<()>>,
+    ended: u64,
+) {
+    let live = created(store, Duration::minutes(1)).await;
+    let touch = async {
+        assert_eq!(touched(store, live.id).await, Touched::Done);
+        unlock.await.unwrap();
+    };
+    let (deleted, ()) = tokio::join!(sweep(), touch);
+    assert!(deleted >= ended, "{deleted}");
+    assert_eq!(sweep().await, 0);
+    assert!(store.load(&live.id).await.unwrap().is_some());
 }
 
 /// S11: whatever the digits of the times.
@@ -312,18 +319,7 @@ async fn no_date_in_a_row_panics() {
                 .execute(&backend.pool)
                 .await
                 .unwrap();
-            let loaded = store.load(&record.id).await.unwrap();
-            assert_eq!(loaded.is_some(), is_live, "{date}");
-            let touched = touched(&store, record.id).await;
-            assert_eq!(
-                touched,
-                if is_live {
-                    Touched::NotDue
-                } else {
-                    Touched::Gone
-                },
-                "{date}"
-            );
+            is_read(&store, record.id, date, is_live).await;
         }
     }
     if let Some(backend) = Sqlite::connect().await {
@@ -344,20 +340,20 @@ async fn no_date_in_a_row_panics() {
                 .execute(&backend.pool)
                 .await
                 .unwrap();
-            let loaded = store.load(&record.id).await.unwrap();
-            assert_eq!(loaded.is_some(), is_live, "{date}");
-            let touched = touched(&store, record.id).await;
-            assert_eq!(
-                touched,
-                if is_live {
-                    Touched::NotDue
-                } else {
-                    Touched::Gone
-                },
-                "{date}"
-            );
+            is_read(&store, record.id, date, is_live).await;
         }
     }
+}
+
+async fn is_read(store: &(impl SessionStore + Touch), id: Id, date: &str, is_live: bool) {
+    let loaded = store.load(&id).await.unwrap();
+    assert_eq!(loaded.is_some(), is_live, "{date}");
+    let expected = if is_live {
+        Touched::NotDue
+    } else {
+        Touched::Gone
+    };
+    assert_eq!(touched(store, id).await, expected, "{date}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -400,10 +396,45 @@ async fn a_forgotten_migration_is_named_and_several_at_once_are_one() {
     }
 }
 
-async fn says_migrate(store: &(impl SessionStore + session_refresh::store::Touch)) {
+async fn says_migrate(store: &(impl SessionStore + Touch)) {
     let error = store.load(&Id::default()).await.unwrap_err().to_string();
     assert!(error.contains("::migrate`"), "{error}");
     let expiry = OffsetDateTime::now_utc();
     let touch = store.touch(Id::default().into(), expiry, expiry).await;
     assert_eq!(touch.unwrap_err().to_string(), error);
+}
+
+/// A deferred trigger sees how its transaction commits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_a_touch_alone_commits_without_waiting_for_the_disk() {
+    let Some(backend) = Postgres::connect().await else {
+        return;
+    };
+    let drop = "drop schema if exists commits cascade";
+    sqlx::query(drop).execute(&backend.pool).await.unwrap();
+    let synchronous = backend.touching().with_synchronous_commit(true);
+    let asynchronous = backend
+        .touching()
+        .with_table_name("commits", "session")
+        .unwrap();
+    let synchronous = synchronous.with_table_name("commits", "session").unwrap();
+    asynchronous.migrate().await.unwrap();
+    let watch = r"create table commits.seen (setting text);
+        create function commits.see() returns trigger language plpgsql as
+            'begin insert into commits.seen values (current_setting(''synchronous_commit'')); return null; end';
+        create constraint trigger see after update on commits.session deferrable initially deferred
+            for each row execute function commits.see()";
+    sqlx::raw_sql(watch).execute(&backend.pool).await.unwrap();
+    let seen = async || -> Vec<String> {
+        let seen = sqlx::query_scalar("delete from commits.seen returning setting");
+        seen.fetch_all(&backend.pool).await.unwrap()
+    };
+
+    let record = created(&asynchronous, Duration::HOUR).await;
+    assert_eq!(touched(&asynchronous, record.id).await, Touched::Done);
+    assert_eq!(seen().await, ["off"]);
+    asynchronous.save(&record).await.unwrap();
+    assert_eq!(seen().await, ["on"]);
+    assert_eq!(touched(&synchronous, record.id).await, Touched::Done);
+    assert_eq!(seen().await, ["on"]);
 }
