@@ -131,9 +131,6 @@ impl Backend for Sqlite {
     }
 }
 
-/// The upstream crate's migration, if it races itself, leaves without a table.
-static MIGRATION: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 /// The server of `POSTGRES_URL`.
 #[derive(Clone, Debug)]
 pub struct Postgres {
@@ -149,7 +146,6 @@ impl Backend for Postgres {
         let pool = PgPool::connect(&url("POSTGRES_URL")?)
             .await
             .expect("PostgreSQL answers");
-        let _alone = MIGRATION.lock().await;
         PostgresStore::new(pool.clone())
             .migrate()
             .await
@@ -182,7 +178,6 @@ impl Backend for MySql {
         let pool = MySqlPool::connect(&url("MYSQL_URL")?)
             .await
             .expect("MySQL answers");
-        let _alone = MIGRATION.lock().await;
         MySqlStore::new(pool.clone())
             .migrate()
             .await
