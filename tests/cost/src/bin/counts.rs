@@ -1,7 +1,8 @@
 //! Counts what one request costs in every way, and compares it with what is written down in `counts.tsv`.
 //!
 //! `cargo run -p session-refresh-cost --bin counts` fails if any figure has grown by more than 3%; with `--bless` it
-//! writes the figures down instead.
+//! writes the figures down instead. Hash maps are seeded at random, and a map of a few entries may have bad luck: the
+//! smallest figure of three runs counts.
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+/// How often everything is counted, unless it is known before that nothing has grown.
+const RUNS: usize = 3;
 /// How much a figure may grow.
 const TOLERANCE: f64 = 0.03;
 const WRITTEN_DOWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/counts.tsv");
@@ -25,6 +28,14 @@ type Counts = BTreeMap<String, Count>;
 struct Count {
     instructions: u64,
     allocations: u64,
+}
+
+impl Count {
+    /// Keeps what is less.
+    fn lower(&mut self, other: Self) {
+        self.instructions = self.instructions.min(other.instructions);
+        self.allocations = self.allocations.min(other.allocations);
+    }
 }
 
 fn main() -> ExitCode {
@@ -42,14 +53,25 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     }
-    let counts = count();
+    let before = (!bless).then(|| {
+        let before = fs::read_to_string(WRITTEN_DOWN).expect("figures are written down");
+        parse(&before)
+    });
+    let mut counts = count();
+    for _ in 1..RUNS {
+        if (before.as_ref()).is_some_and(|before| grown(before, &counts).is_empty()) {
+            break;
+        }
+        for (case, again) in count() {
+            counts.entry(case).and_modify(|count| count.lower(again));
+        }
+    }
     print!("{}", table(&counts));
-    if bless {
+    let Some(before) = before else {
         fs::write(WRITTEN_DOWN, written(&counts)).expect("the figures can be written down");
         return ExitCode::SUCCESS;
-    }
-    let before = fs::read_to_string(WRITTEN_DOWN).expect("figures are written down");
-    let grown = grown(&parse(&before), &counts);
+    };
+    let grown = grown(&before, &counts);
     if grown.is_empty() {
         println!("\nNothing has grown by more than 3%.");
         return ExitCode::SUCCESS;
