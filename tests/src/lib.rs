@@ -5,6 +5,7 @@ pub mod backends;
 mod events;
 mod failing;
 mod gate;
+mod own_server;
 mod server;
 mod site;
 
@@ -12,6 +13,7 @@ pub use app::{CurrentUser, Lookups, login_routes};
 pub use events::{Event, Events};
 pub use failing::FailingStore;
 pub use gate::Gate;
+pub use own_server::OwnServer;
 pub use session_refresh::testing::{CountingStore, Counts, TestClock};
 
 pub use server::{Answer, Client, Server};

@@ -1,94 +1,13 @@
 //! A store's server that stalls, dies and comes back: what is served, and what is lost.
 
-use std::{
-    net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
-    time::Duration as StdDuration,
-};
+use std::time::Duration as StdDuration;
 
 use axum::{Extension, Router, extract::FromRequestParts, http::request::Parts, routing::get};
 use fred::prelude::*;
 use session_refresh::{LifetimeLayer, SessionUser, session_refresh, store::RedisStore};
-use session_refresh_tests::{Answer, Client, Gate, Server, TestClock, login_routes};
-use tempfile::TempDir;
+use session_refresh_tests::{Answer, Client, Gate, OwnServer, Server, TestClock, login_routes};
 use time::Duration;
 use tower_sessions::{Expiry, Session, SessionManagerLayer};
-
-/// A Redis of our own that writes every change to disk before it answers.
-struct OwnRedis {
-    port: u16,
-    directory: TempDir,
-    process: Child,
-}
-
-impl OwnRedis {
-    /// `None`, with a word, where there is no `redis-server`.
-    fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let directory = tempfile::tempdir().unwrap();
-        let Ok(process) = Self::run(port, &directory) else {
-            eprintln!("skipped: redis-server is not installed");
-            return None;
-        };
-        let redis = Self {
-            port,
-            directory,
-            process,
-        };
-        redis.wait();
-        Some(redis)
-    }
-
-    fn run(port: u16, directory: &TempDir) -> std::io::Result<Child> {
-        Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-            ])
-            .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
-            .arg(directory.path())
-            .stdout(Stdio::null())
-            .spawn()
-    }
-
-    fn wait(&self) {
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            std::thread::sleep(StdDuration::from_millis(10));
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill")
-            .args([signal, &self.process.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(sent.success());
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.process = Self::run(self.port, &self.directory).unwrap();
-        self.wait();
-    }
-}
-
-impl Drop for OwnRedis {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 #[session_refresh(interval = "24h", user = SlowlyFound)]
 async fn page() {}
@@ -144,11 +63,11 @@ fn count(answers: &[Answer], status: u16, outcome: &str) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::too_many_lines)]
 async fn a_store_that_stalls_or_dies_costs_no_page_and_no_session() {
-    let Some(mut redis) = OwnRedis::start() else {
+    let Some(mut redis) = OwnServer::redis(&[]) else {
         return;
     };
     let pool = Builder::from_config(
-        Config::from_url(&format!("redis://127.0.0.1:{}", redis.port)).unwrap(),
+        Config::from_url(&format!("redis://127.0.0.1:{}", redis.port())).unwrap(),
     )
     .with_performance_config(|config| {
         config.default_command_timeout = StdDuration::from_millis(500);

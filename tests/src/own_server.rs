@@ -1,0 +1,221 @@
+//! Database servers of a test's own, to be stopped, killed and configured without anybody else's harm.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    net::{TcpListener, TcpStream},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+/// A server with its data in a directory of its own. Both go with it.
+#[derive(Debug)]
+pub struct OwnServer {
+    port: u16,
+    run: Command,
+    process: Child,
+    _directory: TempDir,
+}
+
+impl OwnServer {
+    /// A Redis that writes every change to disk before it answers. `None`, with a word, where there is none.
+    pub fn redis(options: &[&str]) -> Option<Self> {
+        Self::redis_of("redis-server", options)
+    }
+
+    /// The same, Valkey or another server that understands Redis' options: the one that `variable` names.
+    pub fn redis_named_by(variable: &str, options: &[&str]) -> Option<Self> {
+        let Some(program) = env::var_os(variable) else {
+            eprintln!("skipped: {variable} is not set");
+            return None;
+        };
+        Self::redis_of(program, options)
+    }
+
+    fn redis_of(program: impl Into<OsString>, options: &[&str]) -> Option<Self> {
+        let program = program.into();
+        let directory = directory();
+        Self::start(directory, |directory, port| {
+            let mut run = Command::new(&program);
+            run.args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+                .args(["--save", "", "--appendonly", "yes"])
+                .args(["--appendfsync", "always", "--dir"])
+                .arg(directory)
+                .args(options);
+            run
+        })
+        .or_else(|| {
+            eprintln!("skipped: {} is not installed", program.display());
+            None
+        })
+    }
+
+    /// A PostgreSQL that anybody on this machine may use. `None`, with a word, where there is none.
+    pub fn postgres() -> Option<Self> {
+        let Some(programs) = newest("/usr/lib/postgresql", "bin/postgres") else {
+            eprintln!("skipped: PostgreSQL is not installed");
+            return None;
+        };
+        let directory = directory();
+        let initdb = programs.with_file_name("initdb");
+        succeeds(
+            as_user("postgres", directory.path(), &initdb)
+                .args(["--no-sync", "--auth=trust", "--username=postgres", "-D"])
+                .arg(directory.path().join("data")),
+        );
+        Self::start(directory, |directory, port| {
+            let mut run = as_user("postgres", directory, &programs);
+            run.args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k"])
+                .arg(directory)
+                .arg("-D")
+                .arg(directory.join("data"));
+            run
+        })
+    }
+
+    /// A MariaDB whose root has no password. `None`, with a word, where there is none.
+    pub fn mariadb() -> Option<Self> {
+        let server = Path::new("/usr/sbin/mariadbd");
+        if !server.exists() {
+            eprintln!("skipped: MariaDB is not installed");
+            return None;
+        }
+        let directory = directory();
+        let data = |directory: &Path| {
+            let mut option = OsString::from("--datadir=");
+            option.push(directory.join("data"));
+            option
+        };
+        let install = Path::new("/usr/bin/mariadb-install-db");
+        succeeds(
+            as_user("mysql", directory.path(), install)
+                .args(["--no-defaults", "--auth-root-authentication-method=normal"])
+                .arg(data(directory.path())),
+        );
+        Self::start(directory, |directory, port| {
+            let mut socket = OsString::from("--socket=");
+            socket.push(directory.join("socket"));
+            let mut run = as_user("mysql", directory, server);
+            run.args(["--no-defaults", "--bind-address=127.0.0.1"])
+                .arg(format!("--port={port}"))
+                .arg(socket)
+                .arg(data(directory));
+            run
+        })
+    }
+
+    fn start(directory: TempDir, run: impl FnOnce(&Path, u16) -> Command) -> Option<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = listener.local_addr().expect("it has an address").port();
+        drop(listener);
+        let mut run = run(directory.path(), port);
+        run.stdout(Stdio::null()).stderr(Stdio::null());
+        let process = run.spawn().ok()?;
+        let mut server = Self {
+            port,
+            run,
+            process,
+            _directory: directory,
+        };
+        server.wait();
+        Some(server)
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn wait(&mut self) {
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.process.try_wait().expect("its process can be asked");
+            assert!(ended.is_none(), "{:?} has ended: {ended:?}", self.run);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Stops the server and all that it has started, `"-STOP"`, or has them go on, `"-CONT"`.
+    pub fn signal(&self, signal: &str) {
+        let process = self.process.id().to_string();
+        let children = Command::new("pgrep").args(["-P", &process]).output();
+        let children = children.expect("processes can be listed").stdout;
+        let children = String::from_utf8(children).expect("processes are numbers");
+        succeeds(
+            Command::new("kill")
+                .arg(signal)
+                .arg(&process)
+                .args(children.lines()),
+        );
+    }
+
+    /// Ends the server as a loss of power would.
+    ///
+    /// # Panics
+    /// If there is no such process any more.
+    pub fn kill(&mut self) {
+        self.signal("-KILL");
+        self.process.wait().expect("it has been killed");
+    }
+
+    /// Starts it again after a [`kill`](Self::kill), with the data that it had.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn restart(&mut self) {
+        self.process = self.run.spawn().expect("it starts again");
+        self.wait();
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        if let Ok(None) = self.process.try_wait() {
+            self.kill();
+        }
+    }
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory can be made")
+}
+
+/// The program in the folder of the highest number.
+fn newest(folder: &str, program: &str) -> Option<PathBuf> {
+    let versions = fs::read_dir(folder).ok()?.flatten();
+    let newest = versions.max_by_key(|version| {
+        let name = version.file_name();
+        name.to_str().and_then(|name| name.parse::<u32>().ok())
+    })?;
+    Some(newest.path().join(program)).filter(|program| program.exists())
+}
+
+/// A program that refuses to run as root. Where the test does, it runs as this user, to whom the directory goes.
+fn as_user(user: &str, directory: &Path, program: &Path) -> Command {
+    let owner = fs::metadata(directory)
+        .expect("the directory is there")
+        .uid();
+    if owner != 0 {
+        return Command::new(program);
+    }
+    succeeds(Command::new("chown").arg("-R").arg(user).arg(directory));
+    let mut run = Command::new("setpriv");
+    run.args(["--reuid", user, "--regid", user, "--init-groups"])
+        .arg(program)
+        .current_dir(directory);
+    run
+}
+
+fn succeeds(command: &mut Command) {
+    let output = command.output().expect("the program can be run");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
