@@ -32,7 +32,7 @@ texts! {
     BAD_LIFETIME = "a session's own lifetime in its record is not valid: the layer's counts";
     PLAIN_LAYER = "this session layer saves whole records: a refresh that races a write may overwrite it, and one that \
         races a logout may undo it; `session_refresh::LifetimeLayer` around a store that can touch does neither";
-    #[cfg_attr(not(feature = "_sql"), allow(dead_code))]
+    #[cfg_attr(not(feature = "_stores"), allow(dead_code))]
     STORE_WITHOUT_LAYER = "this store can touch, but no `session_refresh::LifetimeLayer` uses it: refreshes save whole records";
     #[cfg_attr(not(feature = "_sql"), allow(dead_code))]
     SWEEP_FAILED = "could not delete the sessions that have ended: tried again after the next period";
@@ -74,8 +74,8 @@ pub(crate) fn look_up_failed(status: StatusCode) {
     error!(target: TARGET, %status, "{LOOK_UP_FAILED}");
 }
 
-pub(crate) fn touch_failed(error: &str, failed_touches: u64) {
-    error!(target: TARGET, error, failed_touches, "{TOUCH_FAILED}");
+pub(crate) fn touch_failed(error: impl fmt::Display, failed_touches: u64) {
+    error!(target: TARGET, %error, failed_touches, "{TOUCH_FAILED}");
 }
 
 pub(crate) fn touches_paused(pause: Duration) {
@@ -91,7 +91,7 @@ pub(crate) fn bad_lifetime() {
     debug!(target: TARGET, "{BAD_LIFETIME}");
 }
 
-#[cfg(feature = "_sql")]
+#[cfg(feature = "_stores")]
 pub(crate) fn store_without_layer(store: &str) {
     warn!(target: TARGET, store, "{STORE_WITHOUT_LAYER}");
 }

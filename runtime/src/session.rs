@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::Extensions;
 use serde_json::Value;
 
@@ -43,15 +44,32 @@ pub(crate) mod sealed {
     }
 }
 
-/// The store or its data failed. Says why, in its words.
+/// The store or its data failed. Says why, in words that may be logged.
 #[derive(Debug)]
 pub(crate) struct SessionError(String);
 
 impl SessionError {
-    #[allow(clippy::needless_pass_by_value, reason = "as `map_err` passes it")]
-    pub(crate) fn new(error: impl fmt::Display) -> Self {
-        Self(error.to_string())
+    /// In a store's own words. They may name the session, whose id is a secret.
+    pub(crate) fn of(id: i128, error: impl fmt::Display) -> Self {
+        Self(without_id(id, error.to_string()))
     }
+}
+
+/// A text in which a session's id, as clients have it or as a number, is only spoken of.
+pub(crate) fn without_id(id: i128, text: String) -> String {
+    let encoded = BASE64_URL_SAFE_NO_PAD.encode(id.to_le_bytes());
+    [encoded, id.to_string()]
+        .iter()
+        .fold(text, |text, id| text.replace(id, "(the session's id)"))
+}
+
+/// What a decoder says, up to where it quotes what it has read.
+pub(crate) fn unquoted(mut text: String) -> String {
+    if let Some(quote) = text.find(['"', '`', '\'']) {
+        text.truncate(quote);
+        text.push('…');
+    }
+    text
 }
 
 impl fmt::Display for SessionError {
@@ -93,6 +111,20 @@ macro_rules! release {
 
             fn random_id() -> i128 {
                 $tower_sessions::session::Id::default().0
+            }
+        }
+
+        impl From<(Option<i128>, $tower_sessions::session::Error)> for SessionError {
+            fn from((id, error): (Option<i128>, $tower_sessions::session::Error)) -> Self {
+                use $tower_sessions::{session::Error, session_store};
+
+                match (error, id) {
+                    (error @ Error::Store(session_store::Error::Decode(_)), _) => {
+                        Self(unquoted(error.to_string()))
+                    }
+                    (error, Some(id)) => Self::of(id, error),
+                    (error, None) => Self(error.to_string()),
+                }
             }
         }
 
@@ -164,14 +196,17 @@ impl Session {
 
     /// A value of the record, which is loaded if nobody has yet.
     pub(crate) async fn get_value(&self, key: &str) -> Result<Option<Value>, SessionError> {
-        of_either!(self, session => session.get_value(key).await.map_err(SessionError::new))
+        of_either!(self, session => session.get_value(key).await.map_err(|error| (self.id(), error).into()))
     }
 
     pub(crate) async fn insert_value(&self, key: &str, value: Value) -> Result<(), SessionError> {
-        of_either!(self, session => session.insert_value(key, value).await.map(drop).map_err(SessionError::new))
+        of_either!(self, session => {
+            let inserted = session.insert_value(key, value).await;
+            inserted.map(drop).map_err(|error| (self.id(), error).into())
+        })
     }
 
     pub(crate) async fn load(&self) -> Result<(), SessionError> {
-        of_either!(self, session => session.load().await.map_err(SessionError::new))
+        of_either!(self, session => session.load().await.map_err(|error| (self.id(), error).into()))
     }
 }

@@ -33,7 +33,7 @@ macro_rules! on_plain_stores {
 /// Runs each function, `async fn name<K: Sessions>(sessions: K)`, under a `LifetimeLayer` on every store.
 macro_rules! on_touching_stores {
     ($($name:ident),* $(,)?) => {
-        $(on_touching_stores!(@each $name: memory Memory, sqlite Sqlite, postgres Postgres, mysql MySql, redis Redis);)*
+        $(on_touching_stores!(@each $name: memory Memory, sqlite Sqlite, postgres Postgres, mysql MySql, redis Redis, redis_rs RedisRs);)*
     };
     (@each $name:ident: $($store:ident $backend:ident),*) => {
         mod $name {$(

@@ -2,6 +2,7 @@
 
 use std::{env, fmt::Debug, future::Future, sync::Arc};
 
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use session_refresh::store::{
     MySqlStore, PostgresStore, RedisStore, Serialized, SqliteStore, Touch,
 };
@@ -36,6 +37,7 @@ macro_rules! on_every_backend {
         $crate::on_every_backend!(@ postgres Postgres: $($test),*);
         $crate::on_every_backend!(@ mysql MySql: $($test),*);
         $crate::on_every_backend!(@ redis Redis: $($test),*);
+        $crate::on_every_backend!(@ redis_rs RedisRs: $($test),*);
     };
     (@ $module:ident $backend:ident: $($test:ident),*) => {
         mod $module {
@@ -194,7 +196,7 @@ impl Backend for MySql {
     }
 }
 
-/// The server of `REDIS_URL`.
+/// The server of `REDIS_URL`, by fred.
 #[derive(Clone, Debug)]
 pub struct Redis {
     /// Its connections.
@@ -228,5 +230,47 @@ impl Redis {
         let pool = Pool::new(config, None, None, None, 4).expect("a pool can be built");
         pool.init().await.expect("Redis answers");
         Self { pool }
+    }
+}
+
+/// The server of `REDIS_URL`, by the crate redis.
+#[derive(Clone, Debug)]
+pub struct RedisRs {
+    fred: Redis,
+    /// Its connection.
+    pub connection: ConnectionManager,
+}
+
+impl Backend for RedisRs {
+    type Plain = tower_sessions_redis_store::RedisStore<Pool>;
+    type Touching = RedisStore<ConnectionManager>;
+
+    async fn connect() -> Option<Self> {
+        Some(Self::at(&url("REDIS_URL")?).await)
+    }
+
+    fn plain(&self) -> Self::Plain {
+        self.fred.plain()
+    }
+
+    fn touching(&self) -> Self::Touching {
+        RedisStore::new(self.connection.clone())
+    }
+}
+
+impl RedisRs {
+    /// The server at `url`.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub async fn at(url: &str) -> Self {
+        let client = redis::Client::open(url).expect("REDIS_URL is a URL");
+        // It does not try for long where there is nobody.
+        let config = ConnectionManagerConfig::new().set_number_of_retries(1);
+        let connection = ConnectionManager::new_with_config(client, config).await;
+        Self {
+            fred: Redis::at(url).await,
+            connection: connection.expect("Redis answers"),
+        }
     }
 }

@@ -52,8 +52,11 @@ impl<S> FailingStore<S> {
     }
 }
 
-fn failure() -> Error {
-    Error::Backend(String::from("the store is down"))
+/// In words that no log should have.
+fn failure(id: &Id) -> Error {
+    Error::Backend(format!(
+        "the store is down: {id} is not reached, nor {id:?}"
+    ))
 }
 
 #[async_trait]
@@ -64,7 +67,7 @@ impl<S: SessionStore> SessionStore for FailingStore<S> {
 
     async fn save(&self, record: &Record) -> Result<()> {
         if self.orders.fail_saves.load(Ordering::SeqCst) {
-            return Err(failure());
+            return Err(failure(&record.id));
         }
         self.inner.save(record).await
     }
@@ -72,7 +75,7 @@ impl<S: SessionStore> SessionStore for FailingStore<S> {
     async fn load(&self, id: &Id) -> Result<Option<Record>> {
         match self.orders.loads.load(Ordering::SeqCst) {
             0 => {}
-            1 => return Err(failure()),
+            1 => return Err(failure(id)),
             _ => {
                 self.orders.loads.fetch_sub(1, Ordering::SeqCst);
             }

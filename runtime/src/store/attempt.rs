@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{release::SessionId, touch::Touched};
-use crate::{events, metrics::Touching};
+use crate::{events, metrics::Touching, session::SessionError};
 
 /// How long the store may take if the application does not say.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(2);
@@ -176,13 +176,13 @@ impl Attempts {
                 tell.send_replace(Some(Ok(touched)));
                 return;
             }
-            Ok(Err(error)) => (error.to_string(), false),
-            Err(_) => (self.no_answer(), true),
+            Ok(Err(error)) => (SessionError::of(id.0, error), false),
+            Err(_) => (SessionError::of(id.0, self.no_answer()), true),
         };
         touching.end("failed");
         let failures = self.shared.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let pause = self.shared.state().failed(id, attempt);
-        events::touch_failed(&reason, failures);
+        events::touch_failed(reason, failures);
         if let Some(pause) = pause {
             events::touches_paused(pause);
         }

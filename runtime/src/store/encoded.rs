@@ -13,17 +13,18 @@ use serde::{
 use serde_json::Value;
 use time::OffsetDateTime;
 
-#[cfg(any(feature = "redis", feature = "_sql"))]
+#[cfg(feature = "_stores")]
 use super::release::RecordRef;
 use super::release::{Data, Record, StoreError};
-#[cfg(any(feature = "redis", feature = "_sql"))]
+#[cfg(feature = "_stores")]
 use super::touch::{FirstTouch, Touched};
-use crate::lifetime::KEY;
+use crate::{lifetime::KEY, session::unquoted};
 
 /// Reads a record: an array of its fields, or a map of them by name, as upstream's `Record` is read. Its expiry is the one
 /// that stands beside it, if there is one.
 pub(super) fn read(bytes: &[u8], beside: Option<OffsetDateTime>) -> Result<Record, StoreError> {
-    let mut record = decode(bytes).map_err(|error| StoreError::Decode(error.to_string()))?;
+    let mut record =
+        decode(bytes).map_err(|error| StoreError::Decode(unquoted(error.to_string())))?;
     record.expiry_date = beside.unwrap_or(record.expiry_date);
     Ok(record)
 }
@@ -39,7 +40,7 @@ fn decode(bytes: &[u8]) -> Result<Record, decode::Error> {
 }
 
 /// The record as a [`FirstTouch`] leaves it; `Err` if somebody was faster.
-#[cfg(any(feature = "redis", feature = "_sql"))]
+#[cfg(feature = "_stores")]
 pub(super) fn touched_first(
     bytes: &[u8],
     beside: Option<OffsetDateTime>,
@@ -247,7 +248,7 @@ impl<'de> Visitor<'de> for Is<'_> {
 }
 
 /// A record as upstream encodes it, but for its [`end`].
-#[cfg(feature = "redis")]
+#[cfg(feature = "_redis")]
 pub(super) fn with_end(record: RecordRef<'_>) -> Result<Vec<u8>, encode::Error> {
     let mut bytes = rmp_serde::to_vec(&record)?;
     bytes.truncate(bytes.len() - rmp_serde::to_vec(&record.expiry_date)?.len());
@@ -256,18 +257,18 @@ pub(super) fn with_end(record: RecordRef<'_>) -> Result<Vec<u8>, encode::Error> 
 }
 
 /// How long an [`end`] is.
-#[cfg(feature = "redis")]
+#[cfg(feature = "_redis")]
 const END: usize = 1 + 9 * 5;
 /// The form's markers for an array of nine, and for an integer of 32 bits.
-#[cfg(feature = "redis")]
+#[cfg(feature = "_redis")]
 const ARRAY: u8 = 0x99;
-#[cfg(feature = "redis")]
+#[cfg(feature = "_redis")]
 const INTEGER: u8 = 0xd2;
 
 /// An expiry of fixed width: an array of nine integers of 32 bits.
 ///
 /// A reader that knows what is written finds the same as in upstream's records, whose integers are as short as can be.
-#[cfg(feature = "redis")]
+#[cfg(feature = "_redis")]
 pub(super) fn end(expiry: OffsetDateTime) -> [u8; END] {
     let (hours, minutes, seconds) = expiry.offset().as_hms();
     // As `time` serializes it. A second has fewer nanoseconds than fit, so nothing is cut.
@@ -291,7 +292,7 @@ pub(super) fn end(expiry: OffsetDateTime) -> [u8; END] {
 }
 
 /// Whether a record ends with an [`end`].
-#[cfg(feature = "redis")]
+#[cfg(feature = "_redis")]
 pub(super) fn has_end(record: &[u8]) -> bool {
     record.last_chunk::<END>().is_some_and(|end| {
         let mut integers = end[1..].chunks_exact(5);
@@ -372,7 +373,7 @@ mod tests {
             prop_assert_eq!(decode(&bytes).unwrap(), Record { id: SessionId(-7), data, expiry_date: expiry });
         }
 
-        #[cfg(feature = "redis")]
+        #[cfg(feature = "_redis")]
         #[test]
         fn so_is_one_with_an_end_of_fixed_width(data in data(), expiry in expiry()) {
             let record = RecordRef { id: SessionId(-7), data: &data, expiry_date: expiry };

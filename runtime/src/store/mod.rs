@@ -10,7 +10,7 @@
 //! | [`SqliteStore`] | `sqlite`, `sqlite-sqlx-0_9` | conditional `UPDATE` of the expiry column |
 //! | [`PostgresStore`] | `postgres`, `postgres-sqlx-0_9` | the same |
 //! | [`MySqlStore`] | `mysql`, `mysql-sqlx-0_9` | the same |
-//! | [`RedisStore`] | `redis` | a script of five commands on the server |
+//! | [`RedisStore`] | `redis`, `redis-rs` | a script of five commands on the server |
 //! | [`Serialized`] around any other | | one after another within this process |
 
 mod attempt;
@@ -21,12 +21,14 @@ mod encoded;
 #[cfg(feature = "_mysql")]
 mod mysql;
 mod original;
-#[cfg(feature = "_sql")]
+#[cfg(feature = "_stores")]
 mod placement;
 #[cfg(feature = "_postgres")]
 mod postgres;
-#[cfg(feature = "redis")]
+#[cfg(feature = "_redis")]
 mod redis;
+#[cfg(feature = "_redis")]
+mod redis_client;
 pub(crate) mod release;
 mod request_session;
 mod request_store;
@@ -48,8 +50,12 @@ pub use mysql::{MySqlPool, MySqlStore};
     doc(cfg(any(feature = "postgres", feature = "postgres-sqlx-0_9")))
 )]
 pub use postgres::{PostgresPool, PostgresStore};
-#[cfg(feature = "redis")]
-pub use redis::RedisStore;
+#[cfg(feature = "_redis")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "redis", feature = "redis-rs"))))]
+pub use redis::{RedisCheckError, RedisStore};
+#[cfg(feature = "_redis")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "redis", feature = "redis-rs"))))]
+pub use redis_client::RedisClient;
 #[doc(hidden)]
 pub use release::StoreError;
 pub use release::{SessionId, StoreOf};

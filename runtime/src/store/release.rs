@@ -8,7 +8,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::session::for_each_release;
+use crate::session::{for_each_release, unquoted, without_id};
 
 /// A session's id, whatever the release of tower-sessions: the number of its `Id`, and the same text.
 ///
@@ -47,7 +47,7 @@ pub struct Record {
     pub expiry_date: OffsetDateTime,
 }
 
-#[cfg(any(feature = "redis", feature = "_sql"))]
+#[cfg(feature = "_stores")]
 impl Record {
     pub(crate) fn as_ref(&self) -> RecordRef<'_> {
         RecordRef {
@@ -126,6 +126,17 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+impl StoreError {
+    /// The same without the session's id, which a database may quote, and without what the session holds, which a decoder may.
+    pub(crate) fn about(self, id: SessionId) -> Self {
+        match self {
+            Self::Encode(text) => Self::Encode(text),
+            Self::Decode(text) => Self::Decode(unquoted(text)),
+            Self::Backend(text) => Self::Backend(without_id(id.0, text)),
+        }
+    }
+}
 
 /// What a store of this crate does, in types that belong to no release. The stores that it wraps are of release `R`.
 ///
@@ -260,8 +271,9 @@ macro_rules! session_store {
                     expiry_date: record.expiry_date,
                 };
                 let created = $crate::store::release::OwnStore::<$crate::session::$release>::create(self, &mut ours).await;
+                let id = ours.id;
                 *record = ours.into();
-                Ok(created?)
+                Ok(created.map_err(|error| error.about(id))?)
             }
 
             async fn save(
@@ -273,7 +285,8 @@ macro_rules! session_store {
                     data: &record.data,
                     expiry_date: record.expiry_date,
                 };
-                Ok($crate::store::release::OwnStore::<$crate::session::$release>::save(self, ours).await?)
+                let saved = $crate::store::release::OwnStore::<$crate::session::$release>::save(self, ours).await;
+                Ok(saved.map_err(|error| error.about(ours.id))?)
             }
 
             async fn load(
@@ -282,15 +295,18 @@ macro_rules! session_store {
             ) -> $tower_sessions::session_store::Result<
                 Option<$tower_sessions::session::Record>,
             > {
-                let found = $crate::store::release::OwnStore::<$crate::session::$release>::load(self, (*id).into()).await?;
-                Ok(found.map(Into::into))
+                let id = (*id).into();
+                let found = $crate::store::release::OwnStore::<$crate::session::$release>::load(self, id).await;
+                Ok(found.map_err(|error| error.about(id))?.map(Into::into))
             }
 
             async fn delete(
                 &self,
                 id: &$tower_sessions::session::Id,
             ) -> $tower_sessions::session_store::Result<()> {
-                Ok($crate::store::release::OwnStore::<$crate::session::$release>::delete(self, (*id).into()).await?)
+                let id = (*id).into();
+                let deleted = $crate::store::release::OwnStore::<$crate::session::$release>::delete(self, id).await;
+                Ok(deleted.map_err(|error| error.about(id))?)
             }
         }
     };

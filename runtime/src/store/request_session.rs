@@ -634,8 +634,8 @@ impl RequestSession {
     async fn load(&self, id: SessionId) -> Result<Option<LoadedRecord>, SessionError> {
         let loaded = self.common.attempts.in_time(self.store.load(id)).await;
         loaded
-            .map_err(SessionError::new)?
-            .map_err(SessionError::new)
+            .map_err(|error| SessionError::of(id.0, error))?
+            .map_err(|error| SessionError::of(id.0, error))
     }
 
     /// Moves the session's end if it is still there and due.

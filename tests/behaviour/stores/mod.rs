@@ -6,5 +6,7 @@ mod locks;
 mod outages;
 mod processes;
 mod races;
+mod redis;
+mod secrets;
 mod serialized;
 mod sql;
