@@ -176,3 +176,56 @@ of_redis_rs!(
     redis_rs::aio::MultiplexedConnection,
     redis_rs::cluster_async::ClusterConnection
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the words of Redis 5, 6.2 and 7.0, and of 7.0 in a script.
+    #[test]
+    fn it_is_known_what_a_server_means_and_nothing_that_it_quotes_is_repeated() {
+        use FailureKind::{Forbidden, NoScript, Other, Unknown};
+        for (kind, said) in [
+            (NoScript, "NOSCRIPT No matching script. Please use EVAL."),
+            (
+                Forbidden,
+                "NOPERM this user has no permissions to run the 'evalsha' command",
+            ),
+            (
+                Forbidden,
+                "NOPERM this user has no permissions to run the 'evalsha' command or its subcommand",
+            ),
+            (
+                Forbidden,
+                "ERR The user executing the script can't run this command or subcommand script: 81f3, on @user_script:7.",
+            ),
+            (
+                Other,
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+            ),
+            (
+                Unknown,
+                "ERR Unknown Redis command called from script script: 81f3, on @user_script:7.",
+            ),
+            (
+                Unknown,
+                "@user_script: 7: Unknown Redis command called from Lua script",
+            ),
+            (
+                Other,
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+            ),
+        ] {
+            let failure = Failure::said(said);
+            assert_eq!((failure.kind, &*failure.text), (kind, said));
+        }
+        for said in [
+            "ERR unknown command 'EVALSHA', with args beginning with: 'the key' ",
+            "ERR unknown command `EVALSHA`, with args beginning with: `the key`, ",
+        ] {
+            let failure = Failure::said(said);
+            assert_eq!(failure.kind, Unknown);
+            assert!(!failure.text.contains("the key"), "{}", failure.text);
+        }
+    }
+}
