@@ -107,23 +107,28 @@ impl From<Millis> for i64 {
     }
 }
 
-/// The stamp's form in a session: an integer.
+/// The stamp's form in a session: digits. As a number it would not survive each store where another crate has switched on
+/// `serde_json`'s `arbitrary_precision`.
 impl From<Millis> for Value {
     fn from(Millis(milliseconds): Millis) -> Self {
-        milliseconds.into()
+        milliseconds.to_string().into()
     }
 }
 
-/// Reads a stamp as seen at `now`. Anything else than a sensible time is a mistake that the next refresh repairs.
+/// Reads a stamp as seen at `now`: digits, or an integer of somebody else's. Anything else than a sensible time is a mistake
+/// that the next refresh repairs.
 pub(crate) fn from_stamp(stamp: &Value, now: Millis) -> Result<Millis, BadStamp> {
     let milliseconds = match stamp {
-        Value::Number(number) if number.is_i64() || number.is_u64() => number
-            .as_i64()
-            .filter(|milliseconds| *milliseconds >= 0)
-            .ok_or(BadStamp::OutOfRange)?,
+        Value::String(digits)
+            if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            digits.parse().ok()
+        }
+        Value::Number(number) if number.is_i64() || number.is_u64() => number.as_i64(),
         _ => return Err(BadStamp::NotAnInteger),
     };
-    let at = Millis::new(milliseconds).ok_or(BadStamp::OutOfRange)?;
+    let at = milliseconds.filter(|milliseconds| *milliseconds >= 0);
+    let at = at.and_then(Millis::new).ok_or(BadStamp::OutOfRange)?;
     if at > now.saturating_add(CLOCK_SKEW) {
         return Err(BadStamp::InTheFuture);
     }
@@ -232,7 +237,11 @@ mod tests {
 
         #[test]
         fn a_stamp_is_read_as_it_was_written(now in now()) {
-            prop_assert_eq!(from_stamp(&to_stamp(now), now.into()).map(OffsetDateTime::from), Ok(now));
+            let stamp = to_stamp(now);
+            prop_assert_eq!(from_stamp(&stamp, now.into()).map(OffsetDateTime::from), Ok(now));
+            // Also as the integer that it is.
+            let integer: i64 = stamp.as_str().unwrap().parse().unwrap();
+            prop_assert_eq!(from_stamp(&integer.into(), now.into()).map(OffsetDateTime::from), Ok(now));
         }
 
         #[test]
@@ -332,6 +341,12 @@ mod tests {
             (json!([1]), BadStamp::NotAnInteger),
             (json!({"at": 1}), BadStamp::NotAnInteger),
             (json!(true), BadStamp::NotAnInteger),
+            (json!(""), BadStamp::NotAnInteger),
+            (json!("-1"), BadStamp::NotAnInteger),
+            (json!("+1"), BadStamp::NotAnInteger),
+            (json!("1 "), BadStamp::NotAnInteger),
+            (json!("9223372036854775807"), BadStamp::OutOfRange),
+            (json!("99999999999999999999"), BadStamp::OutOfRange),
             (json!(-1), BadStamp::OutOfRange),
             (json!(i64::MAX), BadStamp::OutOfRange),
             (json!(u64::MAX), BadStamp::OutOfRange),

@@ -267,7 +267,10 @@ async fn the_handler_is_told_whether_and_when_the_session_was_refreshed() {
             told["refreshed_at"].as_i64().unwrap(),
         )
     };
-    let stamp = async || site.value(&client, KEY).await.unwrap().as_i64().unwrap();
+    let stamp = async || {
+        let stamp = site.value(&client, KEY).await.unwrap();
+        stamp.as_str().unwrap().parse::<i64>().unwrap()
+    };
     let milliseconds =
         || i64::try_from(site.clock.now().unix_timestamp_nanos() / 1_000_000).unwrap();
 

@@ -1,6 +1,8 @@
 //! An application on tower-sessions 0.15 alone, with that release's memory store and a store crate of its own.
 #![cfg(test)]
 
+use std::env;
+
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -11,9 +13,10 @@ use axum::{
 use http::{StatusCode, header};
 use session_refresh::{
     LifetimeLayer, RefreshLayer, session_refresh,
-    store::{IntoTouch, Serialized, Touch},
+    store::{IntoTouch, PostgresStore, Serialized, Touch},
     testing::{AssertRefresh as _, TestClock},
 };
+use sqlx::PgPool;
 use time::ext::NumericalDuration as _;
 use tower::ServiceExt as _;
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer, SessionStore};
@@ -74,6 +77,9 @@ async fn is_refreshed_when_due(app: Router, clock: &TestClock) {
     let due = send(&app, "GET", &id).await;
     due.assert_refreshed();
     assert_eq!(cookie(&due).as_ref(), Some(&id));
+    // What the refresh has written is read, also where `serde_json` takes numbers of any precision.
+    let not_due = send(&app, "GET", &id).await;
+    not_due.assert_not_refreshed();
 }
 
 async fn sqlite() -> RusqliteStore {
@@ -101,6 +107,31 @@ async fn a_session_in_memory_is_touched() {
 #[tokio::test]
 async fn a_session_in_sqlite_is_touched() {
     is_touched_when_due(Serialized::new(sqlite().await)).await;
+}
+
+/// `None`, with a word, where there is no server.
+async fn postgres() -> Option<PostgresStore<PgPool>> {
+    let Ok(url) = env::var("POSTGRES_URL") else {
+        eprintln!("skipped: POSTGRES_URL is not set");
+        return None;
+    };
+    let store = PostgresStore::new(PgPool::connect(&url).await.expect("it answers"));
+    store.migrate().await.expect("a table can be made");
+    Some(store)
+}
+
+#[tokio::test]
+async fn a_session_in_postgres_is_stamped() {
+    if let Some(store) = postgres().await {
+        is_stamped_when_due(store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_in_postgres_is_touched() {
+    if let Some(store) = postgres().await {
+        is_touched_when_due(store).await;
+    }
 }
 
 #[tokio::test]

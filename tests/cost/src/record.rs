@@ -45,7 +45,7 @@ pub fn stamps(refreshed_at: OffsetDateTime) -> [(String, Value); 2] {
         ("refreshed_at".to_owned(), json!(seconds)),
         (
             "session_refresh.refreshed_at".to_owned(),
-            json!(seconds * 1000),
+            json!((seconds * 1000).to_string()),
         ),
     ]
 }
