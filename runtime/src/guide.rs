@@ -18,6 +18,24 @@ pub mod auditors {}
 #[doc = include_str!("guide/operating.md")]
 pub mod operating {}
 
+/// A store of an application's own that can touch: everything that [`Touch`](crate::store::Touch) asks for, on a table with a
+/// column for each thing. `LifetimeLayer::new(UserSessions(pool), …)` takes it.
+///
+/// ```ignore
+#[doc = include_str!("guide/own_table.rs")]
+/// ```
+///
+/// It is compiled, and held to its promises, with this crate's tests. Hold yours to them by a test such as this, with the
+/// feature `conformance`:
+///
+/// ```ignore
+/// #[tokio::test]
+/// async fn my_store_can_touch() {
+///     session_refresh::store::conformance::check(UserSessions(pool().await)).await;
+/// }
+/// ```
+pub mod own_table {}
+
 #[cfg(test)]
 mod tests {
     const OPERATING: &str = include_str!("guide/operating.md");

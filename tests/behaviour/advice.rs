@@ -4,15 +4,15 @@ use axum::{Router, routing::get};
 use session_refresh::session_refresh;
 use session_refresh_tests::{
     Event, Events, Owned, Plain, Sessions, Setup,
-    backends::{Backend as _, Memory},
+    backends::{Backend, Memory, MySql, Postgres, Redis, RedisRs, Sqlite},
 };
 use tracing::Level;
 
 #[session_refresh]
 async fn page() {}
 
-/// The advice among the events of this thread.
-async fn advice<K: Sessions>(sessions: K) -> Vec<Event> {
+/// What is said while sessions are refreshed.
+async fn events<K: Sessions>(sessions: K) -> Vec<Event> {
     let events = Events::record();
     let routes = Router::new().route("/page", get(page));
     let site = Setup::new(routes).on(sessions).start().await;
@@ -20,9 +20,18 @@ async fn advice<K: Sessions>(sessions: K) -> Vec<Event> {
         let client = site.due().await;
         assert_eq!(client.get("/page").await.outcome(), "refreshed");
     }
+    events.ours()
+}
+
+/// The advice among it.
+async fn advice<K: Sessions>(sessions: K) -> Vec<Event> {
     let is_advice =
         |event: &Event| event.level == Level::INFO && event.text.contains("LifetimeLayer");
-    events.ours().into_iter().filter(is_advice).collect()
+    events(sessions)
+        .await
+        .into_iter()
+        .filter(is_advice)
+        .collect()
 }
 
 #[tokio::test]
@@ -33,4 +42,32 @@ async fn a_plain_layer_is_advised_of_ours_at_most_once_and_ours_never() {
     advice(Plain(memory.plain())).await;
     assert_eq!(Events::all_of_the_process("LifetimeLayer"), 1);
     assert!(advice(Plain(memory.plain())).await.is_empty());
+}
+
+/// A store of ours that is not in a `LifetimeLayer` says so, the first time that it is asked, and only then.
+#[tokio::test]
+async fn a_store_that_can_touch_is_advised_of_our_layer_once() {
+    async fn warnings<K: Sessions>(sessions: K) -> usize {
+        let is_warning = |event: &&Event| {
+            event.level == Level::WARN && event.text.contains("this store can touch")
+        };
+        events(sessions).await.iter().filter(is_warning).count()
+    }
+
+    async fn is_advised<B: Backend>() {
+        if let Some(backend) = B::connect().await {
+            let store = backend.touching();
+            assert_eq!(warnings(Owned(store.clone())).await, 0);
+            assert_eq!(warnings(Plain(store)).await, 0, "it has been in our layer");
+            let store = backend.touching();
+            assert_eq!(warnings(Plain(store.clone())).await, 1);
+            assert_eq!(warnings(Plain(store)).await, 0);
+        }
+    }
+
+    is_advised::<Sqlite>().await;
+    is_advised::<Postgres>().await;
+    is_advised::<MySql>().await;
+    is_advised::<Redis>().await;
+    is_advised::<RedisRs>().await;
 }

@@ -32,6 +32,15 @@ fn always(_: &http::request::Parts) -> bool {
 #[session_refresh(skip_if = always)]
 async fn predicate() {}
 
+#[session_refresh(interval = "1h")]
+async fn renew(session: Session) {
+    session.cycle_id().await.unwrap();
+}
+
+async fn renew_plainly(session: Session) {
+    session.cycle_id().await.unwrap();
+}
+
 async fn site<K: Sessions>(sessions: K) -> Site<K> {
     let routes = Router::new()
         .route("/page", get(page))
@@ -39,7 +48,9 @@ async fn site<K: Sessions>(sessions: K) -> Site<K> {
         .route("/anybody", get(anybody))
         .route("/by_role", get(by_role))
         .route("/skipped", get(skipped))
-        .route("/predicate", get(predicate));
+        .route("/predicate", get(predicate))
+        .route("/renew", get(renew))
+        .route("/renew/plainly", get(renew_plainly));
     Setup::new(routes).on(sessions).start().await
 }
 
@@ -68,6 +79,7 @@ on_either_layer![
     a_skip_by_path_or_predicate_loads_nothing,
     a_visitor_costs_nothing,
     forged_malformed_and_expired_cookies_create_nothing,
+    nobodys_session_gets_no_new_id,
 ];
 
 async fn not_due_is_one_load_no_write_and_no_look_up<K: Sessions>(sessions: K) {
@@ -92,6 +104,21 @@ async fn due_is_one_write_and_one_look_up<K: Sessions>(sessions: K) {
         assert_one_refresh::<K>(site.counts());
         assert!(site.lookups.count() <= lookups + 1, "{path}");
         site.clock.advance(1.hours());
+    }
+}
+
+/// S19.
+async fn nobodys_session_gets_no_new_id<K: Sessions>(sessions: K) {
+    let site = site(sessions).await;
+    for path in ["/renew", "/renew/plainly"] {
+        let visitor = site.visitor();
+        for cookie in ["", "id=AAAAAAAAAAAAAAAAAAAAAA", "id=no id"] {
+            let answer = visitor.get_with(path, "cookie", cookie).await;
+            assert_eq!(answer.status, 200);
+            assert!(answer.set_cookie().is_empty() || answer.removes_cookie());
+            let counts = site.counts();
+            assert_eq!((counts.creates, counts.saves, counts.touches), (0, 0, 0));
+        }
     }
 }
 

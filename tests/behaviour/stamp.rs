@@ -30,6 +30,10 @@ fn milliseconds(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap()
 }
 
+fn in_digits(stamp: &Value) -> Option<i64> {
+    stamp.as_str()?.parse().ok()
+}
+
 async fn the_stamp_is_unix_milliseconds_in_digits<K: Sessions>(sessions: K) {
     let site = site(sessions).await;
     for (path, key) in [("/", KEY), ("/own", "own")] {
@@ -38,7 +42,7 @@ async fn the_stamp_is_unix_milliseconds_in_digits<K: Sessions>(sessions: K) {
         client.get(path).await;
         let after = milliseconds(site.clock.now());
         let stamp = site.value(&client, key).await.unwrap();
-        let at = stamp.as_str().expect("a text").parse().expect("digits");
+        let at = in_digits(&stamp).expect("digits");
         assert!(before <= at && at <= after, "{before} <= {at} <= {after}");
     }
 }
@@ -96,7 +100,7 @@ async fn whatever_is_no_stamp_counts_as_never_refreshed_and_is_repaired<K: Sessi
             assert_eq!(complaints(), before + 1, "{stamp} is logged once");
 
             let repaired = site.value(&client, key).await.unwrap();
-            assert!(repaired.is_i64() || repaired.is_u64(), "{stamp}");
+            assert!(in_digits(&repaired).is_some(), "{stamp}");
             assert_eq!(client.get(path).await.outcome(), "not_due", "{stamp}");
             assert_eq!(complaints(), before + 1, "{stamp}");
         }

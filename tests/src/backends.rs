@@ -8,8 +8,11 @@ use session_refresh::store::{
 };
 use sqlx::{MySqlPool, PgPool, SqlitePool, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
-use tower_sessions::{MemoryStore, SessionStore};
-use tower_sessions_redis_store::fred::prelude::{ClientLike as _, Config, Pool};
+use tower_sessions::{MemoryStore, SessionStore, session::Id};
+use tower_sessions_redis_store::fred::{
+    cmd,
+    prelude::{ClientLike as _, Config, Pool, Value},
+};
 
 /// One place where sessions are kept, seen through the store crate that others use and through ours.
 pub trait Backend: Clone + Debug + Send + Sync + 'static {
@@ -26,6 +29,8 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
     fn plain(&self) -> Self::Plain;
     /// The same sessions through ours.
     fn touching(&self) -> Self::Touching;
+    /// Puts these bytes in the place of a session's record. Answers whether the store keeps records as bytes.
+    fn overwrite(&self, id: Id, bytes: &[u8]) -> impl Future<Output = bool> + Send;
 }
 
 /// Runs generic tests `async fn test<B: Backend>(backend: B)` on every store.
@@ -91,6 +96,10 @@ impl Backend for Memory {
     fn touching(&self) -> Serialized<MemoryStore> {
         self.serialized.clone()
     }
+
+    async fn overwrite(&self, _: Id, _: &[u8]) -> bool {
+        false
+    }
 }
 
 /// A file of its own, in write-ahead mode.
@@ -131,6 +140,26 @@ impl Backend for Sqlite {
     fn touching(&self) -> Self::Touching {
         SqliteStore::new(self.pool.clone())
     }
+
+    async fn overwrite(&self, id: Id, bytes: &[u8]) -> bool {
+        let set = sqlx::query("update tower_sessions set data = ? where id = ?");
+        let set = set.bind(bytes).bind(id.to_string()).execute(&self.pool);
+        set.await.expect("a file can be written").rows_affected() == 1
+    }
+}
+
+impl Sqlite {
+    /// The same sessions through ours, on sqlx 0.9.
+    ///
+    /// # Panics
+    /// If the file can't be opened.
+    pub async fn touching_on_sqlx_0_9(&self) -> SqliteStore<sqlx_0_9::SqlitePool> {
+        let options = self.pool.connect_options();
+        let options =
+            sqlx_0_9::sqlite::SqliteConnectOptions::new().filename(options.get_filename());
+        let pool = sqlx_0_9::SqlitePool::connect_with(options).await;
+        SqliteStore::new(pool.expect("a file can be opened"))
+    }
 }
 
 /// The server of `POSTGRES_URL`.
@@ -161,6 +190,24 @@ impl Backend for Postgres {
 
     fn touching(&self) -> Self::Touching {
         PostgresStore::new(self.pool.clone())
+    }
+
+    async fn overwrite(&self, id: Id, bytes: &[u8]) -> bool {
+        let set = sqlx::query(r#"update "tower_sessions"."session" set data = $1 where id = $2"#);
+        let set = set.bind(bytes).bind(id.to_string()).execute(&self.pool);
+        set.await.expect("PostgreSQL answers").rows_affected() == 1
+    }
+}
+
+impl Postgres {
+    /// The same sessions through ours, on sqlx 0.9.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn touching_on_sqlx_0_9(&self) -> PostgresStore<sqlx_0_9::PgPool> {
+        let url = url("POSTGRES_URL").expect("it has been connected to");
+        let pool = sqlx_0_9::PgPool::connect(&url).await;
+        PostgresStore::new(pool.expect("PostgreSQL answers"))
     }
 }
 
@@ -194,6 +241,24 @@ impl Backend for MySql {
     fn touching(&self) -> Self::Touching {
         MySqlStore::new(self.pool.clone())
     }
+
+    async fn overwrite(&self, id: Id, bytes: &[u8]) -> bool {
+        let set = sqlx::query("update tower_sessions.session set data = ? where id = ?");
+        let set = set.bind(bytes).bind(id.to_string()).execute(&self.pool);
+        set.await.expect("MySQL answers").rows_affected() == 1
+    }
+}
+
+impl MySql {
+    /// The same sessions through ours, on sqlx 0.9.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn touching_on_sqlx_0_9(&self) -> MySqlStore<sqlx_0_9::MySqlPool> {
+        let url = url("MYSQL_URL").expect("it has been connected to");
+        let pool = sqlx_0_9::MySqlPool::connect(&url).await;
+        MySqlStore::new(pool.expect("MySQL answers"))
+    }
 }
 
 /// The server of `REDIS_URL`, by fred.
@@ -217,6 +282,13 @@ impl Backend for Redis {
 
     fn touching(&self) -> RedisStore<Pool> {
         RedisStore::new(self.pool.clone())
+    }
+
+    async fn overwrite(&self, id: Id, bytes: &[u8]) -> bool {
+        let arguments = [id.to_string().as_bytes(), bytes, b"KEEPTTL"].map(Value::from);
+        let set = self.pool.custom(cmd!("SET"), arguments.to_vec()).await;
+        set.map(|answer: Value| answer.is_ok())
+            .expect("Redis answers")
     }
 }
 
@@ -255,6 +327,10 @@ impl Backend for RedisRs {
 
     fn touching(&self) -> Self::Touching {
         RedisStore::new(self.connection.clone())
+    }
+
+    async fn overwrite(&self, id: Id, bytes: &[u8]) -> bool {
+        self.fred.overwrite(id, bytes).await
     }
 }
 

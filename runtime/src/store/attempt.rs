@@ -202,7 +202,7 @@ impl Attempts {
 }
 
 /// Waits until then at the latest.
-async fn before<F: Future + ?Sized>(
+pub(super) async fn before<F: Future + ?Sized>(
     deadline: Instant,
     mut work: Pin<&mut F>,
 ) -> Result<F::Output, Elapsed> {

@@ -1,18 +1,29 @@
 //! A touch for any store, safe within one process.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    marker::PhantomData,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use axum::BoxError;
 use time::OffsetDateTime;
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
+    time::Instant,
+};
 
 use super::{
+    attempt::before,
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, StoreOf, session_store},
     touch::{FirstTouch, Touch, Touched, touch_first},
 };
 use crate::session::{V0_14, for_each_release};
 
-/// Makes any store able to touch, one thing at a time: whatever concerns one session waits for its turn.
+/// Makes any store able to touch: whoever writes a session waits until nobody else is busy with the same session.
 ///
 /// Within one process nothing gets lost between a touch, a save and a delete, and a save does not bring a deleted session
 /// back. It loads before it saves, so a save costs a load more, and a touch writes the whole record.
@@ -20,6 +31,11 @@ use crate::session::{V0_14, for_each_release};
 /// What it can't promise: anything about other processes on the same store, or about clones of the inner store that
 /// are used beside it. There a touch can still overwrite what another has saved, or bring a session back, in the
 /// moment between its load and its save. Where the store can do better, use one that touches by itself.
+///
+/// Nobody waits for another session. Loads of one session wait for nobody but a write of it, since a cache may be filled by
+/// them: see [`without_cache`](Self::without_cache). Whatever takes longer than ten seconds, its turn included, is an error,
+/// see [`with_limit`](Self::with_limit): a store that never answers costs the sessions that it does not answer for, and no
+/// others. What is being written then is still waited for by other writes, since it may yet arrive.
 ///
 /// ```
 /// # #[cfg(feature = "tower-sessions-0_14")] {
@@ -35,29 +51,31 @@ use crate::session::{V0_14, for_each_release};
 /// `R` is the release of tower-sessions that the store belongs to. [`new`](Self::new) sees it by itself.
 pub struct Serialized<S, R = V0_14> {
     store: Arc<S>,
-    locks: Arc<[Arc<Mutex<()>>]>,
+    turns: Turns,
     /// Whether a load may write, as a cache's does, and so has to take its turn.
     loads_write: bool,
+    limit: Duration,
     release: PhantomData<fn() -> R>,
 }
 
-/// Sessions share locks by their ids: enough that they seldom meet, few enough to cost nothing.
-const LOCKS: usize = 256;
+/// How long one may take if the application does not say.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(10);
 
 impl<S: StoreOf<R>, R> Serialized<S, R> {
     /// Wraps `store`.
     pub fn new(store: S) -> Self {
         Self {
             store: Arc::new(store),
-            locks: (0..LOCKS).map(|_| Arc::default()).collect(),
+            turns: Turns::default(),
             loads_write: true,
+            limit: DEFAULT_LIMIT,
             release: PhantomData,
         }
     }
 
-    /// Wraps a store that is known to write nothing when it loads.
-    #[cfg(feature = "memory-store")]
-    pub(crate) fn new_reading(store: S) -> Self {
+    /// Wraps a store whose loads write nothing: any but one with a cache in front, such as tower-sessions'
+    /// `CachingSessionStore`. They wait for nobody.
+    pub fn without_cache(store: S) -> Self {
         Self {
             loads_write: false,
             ..Self::new(store)
@@ -65,30 +83,116 @@ impl<S: StoreOf<R>, R> Serialized<S, R> {
     }
 }
 
+impl<S, R> Serialized<S, R> {
+    /// How long a load, save, delete or touch may take, the wait for its turn included. Default: ten seconds.
+    #[must_use]
+    pub fn with_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
 impl<S: Send + Sync + 'static, R> Serialized<S, R> {
-    /// Does `work` when it is this session's turn, and to its end: a store may go on writing after whoever asked it to has
-    /// lost patience, and until then it is nobody else's turn.
+    /// Does `work` when it is its turn, and to its end: a store may go on writing after whoever asked it to has lost patience,
+    /// and until then it is nobody else's turn.
     async fn in_turn<T, F>(
         &self,
         id: SessionId,
+        access: Access,
         work: impl FnOnce(Arc<S>) -> F,
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        let index = usize::from(id.0.to_le_bytes()[0]) % self.locks.len();
-        let turn = Arc::clone(&self.locks[index]).lock_owned().await;
-        let work = work(Arc::clone(&self.store));
-        let task = tokio::spawn(async move {
-            let _turn = turn;
-            work.await
+        let in_turn = async {
+            let mut turn = self.turns.queue(id);
+            turn.comes(access).await;
+            let work = work(Arc::clone(&self.store));
+            let task = tokio::spawn(async move {
+                let _turn = turn;
+                work.await
+            });
+            task.await
+                .unwrap_or_else(|error| match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(error) => Err(StoreError::Backend(error.to_string())),
+                })
+        };
+        let done = before(Instant::now() + self.limit, pin!(in_turn)).await;
+        done.unwrap_or_else(|_| {
+            let limit = humantime::format_duration(self.limit);
+            Err(StoreError::Backend(format!("no answer within {limit}")))
+        })
+    }
+}
+
+/// Who is busy with which session: many may load it, or one may write it.
+#[derive(Clone, Debug, Default)]
+struct Turns {
+    /// A lock for each session that somebody is busy with, or waits for.
+    locks: Arc<Mutex<Locks>>,
+}
+
+type Locks = HashMap<SessionId, Arc<RwLock<()>>>;
+
+#[derive(Clone, Copy)]
+enum Access {
+    Load,
+    Write,
+}
+
+/// Somebody's place in the queue for a session, and then the turn. The last one to leave takes the lock away.
+struct Turn {
+    turns: Turns,
+    id: SessionId,
+    lock: Option<Arc<RwLock<()>>>,
+    guard: Option<Guard>,
+}
+
+#[allow(dead_code, reason = "they are held until they are dropped")]
+enum Guard {
+    Load(OwnedRwLockReadGuard<()>),
+    Write(OwnedRwLockWriteGuard<()>),
+}
+
+impl Turns {
+    fn locks(&self) -> MutexGuard<'_, Locks> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self, id: SessionId) -> Turn {
+        let lock = Arc::clone(self.locks().entry(id).or_default());
+        Turn {
+            turns: self.clone(),
+            id,
+            lock: Some(lock),
+            guard: None,
+        }
+    }
+}
+
+impl Turn {
+    async fn comes(&mut self, access: Access) {
+        let Some(lock) = self.lock.clone() else {
+            return;
+        };
+        self.guard = Some(match access {
+            Access::Load => Guard::Load(lock.read_owned().await),
+            Access::Write => Guard::Write(lock.write_owned().await),
         });
-        task.await
-            .unwrap_or_else(|error| match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => Err(StoreError::Backend(error.to_string())),
-            })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.guard = None;
+        // Everybody gives up what he has of the lock before he counts, so that the last one finds the map's alone.
+        let mut locks = self.turns.locks();
+        self.lock = None;
+        if (locks.get(&self.id)).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            locks.remove(&self.id);
+        }
     }
 }
 
@@ -106,20 +210,20 @@ impl<S: StoreOf<R>, R: 'static> OwnStore<R> for Serialized<S, R> {
                 None => Ok(()),
             }
         };
-        self.in_turn(id, save).await
+        self.in_turn(id, Access::Write, save).await
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
         if !self.loads_write {
             return self.store.load(id).await;
         }
-        self.in_turn(id, |store| async move { store.load(id).await })
-            .await
+        let load = |store: Arc<S>| async move { store.load(id).await };
+        self.in_turn(id, Access::Load, load).await
     }
 
     async fn delete(&self, id: SessionId) -> Result<(), StoreError> {
-        self.in_turn(id, |store| async move { store.delete(id).await })
-            .await
+        let delete = |store: Arc<S>| async move { store.delete(id).await };
+        self.in_turn(id, Access::Write, delete).await
     }
 }
 
@@ -141,13 +245,13 @@ impl<S: StoreOf<R>, R: 'static> Touch for Serialized<S, R> {
             store.save(record).await?;
             Ok(Touched::Done)
         };
-        Ok(self.in_turn(id, touch).await?)
+        Ok(self.in_turn(id, Access::Write, touch).await?)
     }
 
     async fn touch_first(&self, touch: FirstTouch) -> Result<Option<Touched>, BoxError> {
         let id = touch.id;
         let first = |store: Arc<S>| async move { touch_first(&*store, &touch).await };
-        Ok(Some(self.in_turn(id, first).await?))
+        Ok(Some(self.in_turn(id, Access::Write, first).await?))
     }
 }
 
@@ -176,7 +280,7 @@ macro_rules! serialized {
             type Store = Serialized<Self, crate::session::$release>;
 
             fn into_touch(self) -> Self::Store {
-                Serialized::new_reading(self)
+                Serialized::without_cache(self)
             }
         }
     };
@@ -188,8 +292,9 @@ impl<S, R> Clone for Serialized<S, R> {
     fn clone(&self) -> Self {
         Self {
             store: Arc::clone(&self.store),
-            locks: Arc::clone(&self.locks),
+            turns: self.turns.clone(),
             loads_write: self.loads_write,
+            limit: self.limit,
             release: PhantomData,
         }
     }
@@ -200,5 +305,47 @@ impl<S: fmt::Debug, R> fmt::Debug for Serialized<S, R> {
         f.debug_struct("Serialized")
             .field("store", &self.store)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_goes_with_the_last_who_is_busy_or_waits() {
+        let turns = Turns::default();
+        let id = SessionId(1);
+        let mut first = turns.queue(id);
+        first.comes(Access::Write).await;
+        // One gives up, one goes away before it is tried, and one waits on.
+        let mut second = turns.queue(id);
+        let waited = tokio::time::timeout(Duration::from_secs(1), second.comes(Access::Load));
+        assert!(waited.await.is_err());
+        drop(second);
+        drop(turns.queue(id));
+        let mut third = turns.queue(id);
+        let third = tokio::spawn(async move {
+            third.comes(Access::Write).await;
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(turns.locks().len(), 1);
+        drop(first);
+        third.await.unwrap();
+        assert!(turns.locks().is_empty());
+    }
+
+    #[tokio::test]
+    async fn loads_wait_for_writes_alone_and_nobody_for_another_session() {
+        let turns = Turns::default();
+        let mut loads = [turns.queue(SessionId(1)), turns.queue(SessionId(1))];
+        for load in &mut loads {
+            load.comes(Access::Load).await;
+        }
+        let mut other = turns.queue(SessionId(2));
+        other.comes(Access::Write).await;
+        let mut write = turns.queue(SessionId(1));
+        let comes = pin!(write.comes(Access::Write));
+        assert!(before(Instant::now(), comes).await.is_err());
     }
 }

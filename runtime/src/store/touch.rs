@@ -16,10 +16,14 @@ use crate::schedule::Millis;
 /// - [`touch`](Self::touch) is atomic, and does nothing unless the record is live and its expiry is at or before
 ///   `due_before` and before `expiry`: it never creates, shortens or revives.
 /// - `SessionStore::load` reports the record's true expiry, a touch's included, to the millisecond.
-/// - `SessionStore::create` is implemented: the default one calls `save`, which creates nothing here.
-/// - `SessionStore::save` updates a live record and does nothing for one that is gone: it answers `Ok`.
+/// - `SessionStore::create` is implemented, since the default one calls `save`, which creates nothing here. Where the record's
+///   id is taken, it gives the record another one, as tower-sessions asks.
+/// - `SessionStore::save` updates a live record, its expiry included, and does nothing for one that is gone: it answers `Ok`.
+///   So does `SessionStore::delete`.
+/// - A record is gone when its expiry has passed.
 ///
-/// The feature `conformance` has a suite that holds a store to this.
+/// The feature `conformance` has [a suite](super::conformance) that holds a store to this. [A worked
+/// example](crate::guide::own_table) has its sessions in an application's own table.
 ///
 /// Under [`with_max_lifetime`](crate::LifetimeLayer::with_max_lifetime), the first refresh of a session that is from before
 /// the limit has to write down what that counts from. This crate's stores do that without touching anything else; in others

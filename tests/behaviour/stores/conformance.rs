@@ -3,21 +3,126 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use session_refresh::store::{Serialized, Touch as _, Touched, V0_14, V0_15, conformance};
+use session_refresh::store::{Serialized, SessionId, Touch, Touched, V0_14, V0_15, conformance};
 use session_refresh_tests::backends::{Backend, MySql, Postgres, Redis, Sqlite, on_every_backend};
 use time::{Duration, OffsetDateTime};
 use tower_sessions::{
-    CachingSessionStore, MemoryStore, SessionStore as _,
+    CachingSessionStore, MemoryStore, SessionStore,
     session::{Id, Record},
+    session_store::Result,
 };
 
 on_every_backend!(
+    a_record_that_is_a_map_of_its_fields_is_one,
     every_store_keeps_the_promises_of_touch,
     the_upstream_crates_sessions_are_ours_and_the_reverse
 );
 
 async fn every_store_keeps_the_promises_of_touch<B: Backend>(backend: B) {
     conformance::check(backend.touching()).await;
+}
+
+/// S16: the other form that upstream's reader takes.
+async fn a_record_that_is_a_map_of_its_fields_is_one<B: Backend>(backend: B) {
+    let store = backend.touching();
+    let mut record = Record {
+        id: Id::default(),
+        data: HashMap::from([("user".to_owned(), json!({"id": 7}))]),
+        expiry_date: (OffsetDateTime::now_utc() + Duration::HOUR)
+            .replace_nanosecond(0)
+            .unwrap(),
+    };
+    backend.plain().create(&mut record).await.unwrap();
+    let map = rmp_serde::to_vec_named(&record).unwrap();
+    if !backend.overwrite(record.id, &map).await {
+        return;
+    }
+    assert_eq!(store.load(&record.id).await.unwrap(), Some(record.clone()));
+    record.expiry_date += Duration::HOUR;
+    let touched = store.touch(record.id.into(), record.expiry_date, record.expiry_date);
+    assert_eq!(touched.await.unwrap(), Touched::Done);
+    assert_eq!(store.load(&record.id).await.unwrap(), Some(record.clone()));
+    record.data.insert("more".into(), json!(1));
+    store.save(&record).await.unwrap();
+    assert_eq!(store.load(&record.id).await.unwrap(), Some(record.clone()));
+    store.delete(&record.id).await.unwrap();
+}
+
+#[path = "../../../runtime/src/guide/own_table.rs"]
+mod own_table;
+
+/// The guide's example, whose data is JSONB.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worked_example_keeps_the_promises_of_touch() {
+    let Some(backend) = Postgres::connect().await else {
+        return;
+    };
+    let table = "create table if not exists user_sessions \
+        (id text primary key, data jsonb not null, expires_at timestamptz not null)";
+    sqlx::query(table).execute(&backend.pool).await.unwrap();
+    conformance::check(own_table::UserSessions(backend.pool)).await;
+}
+
+/// S15: a store that is wrong in one field.
+#[derive(Clone, Debug)]
+struct Wrong {
+    store: Serialized<MemoryStore>,
+    change: fn(&mut Record),
+}
+
+#[async_trait::async_trait]
+impl SessionStore for Wrong {
+    async fn create(&self, record: &mut Record) -> Result<()> {
+        self.store.create(record).await
+    }
+
+    async fn save(&self, record: &Record) -> Result<()> {
+        self.store.save(record).await
+    }
+
+    async fn load(&self, id: &Id) -> Result<Option<Record>> {
+        let mut record = self.store.load(id).await?;
+        record.iter_mut().for_each(self.change);
+        Ok(record)
+    }
+
+    async fn delete(&self, id: &Id) -> Result<()> {
+        self.store.delete(id).await
+    }
+}
+
+impl Touch for Wrong {
+    async fn touch(
+        &self,
+        id: SessionId,
+        due_before: OffsetDateTime,
+        expiry: OffsetDateTime,
+    ) -> std::result::Result<Touched, axum::BoxError> {
+        self.store.touch(id, due_before, expiry).await
+    }
+}
+
+#[tokio::test]
+async fn the_suite_names_what_differs_and_takes_what_touch_allows() {
+    async fn complaint(change: fn(&mut Record)) -> Option<String> {
+        let store = Serialized::new(MemoryStore::default());
+        let checked = tokio::spawn(conformance::check(Wrong { store, change })).await;
+        let panic = checked.err()?.into_panic();
+        Some(*panic.downcast::<String>().unwrap())
+    }
+
+    let a_microsecond = |record: &mut Record| record.expiry_date += Duration::MICROSECOND;
+    assert_eq!(complaint(a_microsecond).await, None);
+    let a_second = |record: &mut Record| record.expiry_date += Duration::SECOND;
+    let said = complaint(a_second).await.unwrap();
+    let begins = "a record is loaded as it was created: `expiry_date` is ";
+    assert!(said.starts_with(begins) && said.len() < 160, "{said}");
+    let value = |record: &mut Record| {
+        record.data.insert("numbers".into(), json!(1));
+    };
+    let said = complaint(value).await.unwrap();
+    let begins = "a record is loaded as it was created: `data` differs under \"numbers\"";
+    assert!(said.contains(begins) && !said.contains("nested"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,13 +9,13 @@ use axum::{
     http::request::Parts,
     routing::{get, post},
 };
-use session_refresh::{SessionUser, session_refresh};
+use session_refresh::{SessionUser, session_refresh, store::Touch};
 use session_refresh_tests::{
     Owned, Plain, Sessions, Setup,
-    backends::{Backend, on_every_backend},
+    backends::{Backend, MySql, Postgres, Sqlite, on_every_backend},
 };
 use time::Duration;
-use tower_sessions::{Expiry, Session};
+use tower_sessions::{Expiry, Session, SessionStore};
 
 on_every_backend!(a_refresh_aimed_at_another_requests_write_harms_nobody);
 
@@ -115,11 +115,26 @@ async fn race<K: Sessions>(sessions: K, rounds: u32) -> Harm {
 async fn a_refresh_aimed_at_another_requests_write_harms_nobody<B: Backend>(backend: B) {
     let rounds = rounds();
     let plain = race(Plain(backend.plain()), rounds).await;
-    let ours = race(Owned(backend.touching()), rounds).await;
-    let name = std::any::type_name::<B>()
-        .rsplit("::")
-        .next()
-        .unwrap_or_default();
-    println!("{name}, {rounds} rounds each: plain {plain:?}, ours {ours:?}");
-    assert_eq!(ours, Harm::default(), "{name}");
+    println!("{rounds} rounds on {:?}: {plain:?}", backend.plain());
+    harms_nobody(backend.touching()).await;
+}
+
+async fn harms_nobody(store: impl SessionStore + Touch + Clone) {
+    let rounds = rounds();
+    let ours = race(Owned(store.clone()), rounds).await;
+    println!("{rounds} rounds on {store:?}: {ours:?}");
+    assert_eq!(ours, Harm::default(), "{store:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_one_on_sqlx_0_9() {
+    if let Some(backend) = Sqlite::connect().await {
+        harms_nobody(backend.touching_on_sqlx_0_9().await).await;
+    }
+    if let Some(backend) = Postgres::connect().await {
+        harms_nobody(backend.touching_on_sqlx_0_9().await).await;
+    }
+    if let Some(backend) = MySql::connect().await {
+        harms_nobody(backend.touching_on_sqlx_0_9().await).await;
+    }
 }

@@ -139,11 +139,7 @@ async fn on_sqlite() {
     };
     let (store, pool) = (backend.touching(), &backend.pool);
     for (what, bytes) in no_records() {
-        let damage = async |id: Id| {
-            let set = sqlx::query("update tower_sessions set data = ? where id = ?");
-            let set = set.bind(&bytes).bind(id.to_string()).execute(pool);
-            assert_eq!(set.await.unwrap().rows_affected(), 1);
-        };
+        let damage = async |id| assert!(backend.overwrite(id, &bytes).await);
         stays_silent(what, &store, &store, &damage).await;
         // Upstream's store repeats what the decoder says.
         let theirs = Serialized::new(backend.plain());
@@ -171,12 +167,7 @@ async fn on_postgres() {
     };
     let (store, pool) = (backend.touching(), &backend.pool);
     for (what, bytes) in no_records() {
-        let damage = async |id: Id| {
-            let set =
-                sqlx::query(r#"update "tower_sessions"."session" set data = $1 where id = $2"#);
-            let set = set.bind(&bytes).bind(id.to_string()).execute(pool);
-            assert_eq!(set.await.unwrap().rows_affected(), 1);
-        };
+        let damage = async |id| assert!(backend.overwrite(id, &bytes).await);
         stays_silent(what, &store, &store, damage).await;
     }
     let missing = backend
@@ -221,11 +212,7 @@ async fn on_mysql() {
     };
     let (store, pool) = (backend.touching(), &backend.pool);
     for (what, bytes) in no_records() {
-        let damage = async |id: Id| {
-            let set = sqlx::query("update tower_sessions.session set data = ? where id = ?");
-            let set = set.bind(&bytes).bind(id.to_string()).execute(pool);
-            assert_eq!(set.await.unwrap().rows_affected(), 1);
-        };
+        let damage = async |id| assert!(backend.overwrite(id, &bytes).await);
         stays_silent(what, &store, &store, damage).await;
     }
     let missing = backend
@@ -253,16 +240,14 @@ async fn on_redis() {
     };
     let at = |login: &str| format!("redis://{login}127.0.0.1:{}", server.port());
     let (here, other) = (at(""), at("other:pw@"));
-    let pool = Redis::at(&here).await.pool;
-    let fred = RedisStore::new(pool.clone());
+    let backend = Redis::at(&here).await;
+    let (fred, pool) = (backend.touching(), &backend.pool);
     let redis_rs = RedisRs::at(&here).await.touching();
     let command = async |name: &'static str, arguments: &[&[u8]]| {
-        run(&pool, name, arguments).await;
+        run(pool, name, arguments).await;
     };
     for (what, bytes) in no_records() {
-        let damage = async |id: Id| {
-            command("SET", &[id.to_string().as_bytes(), &bytes]).await;
-        };
+        let damage = async |id| assert!(backend.overwrite(id, &bytes).await);
         stays_silent(what, &fred, &fred, damage).await;
         stays_silent(what, &redis_rs, &redis_rs, damage).await;
     }
@@ -297,7 +282,7 @@ async fn on_redis() {
             let key = id.to_string();
             let key = key.as_bytes();
             let theirs = Redis::at(&there).await.pool;
-            let record = run(&pool, "GET", &[key]).await;
+            let record = run(pool, "GET", &[key]).await;
             run(&theirs, "SETRANGE", &[key, b"0", &record]).await;
             run(&theirs, "EXPIRE", &[key, b"100000"]).await;
         };

@@ -147,3 +147,107 @@ async fn a_cache_that_fills_while_a_session_ends_brings_it_back_to_nobody() {
     store.touch(id.into(), expiry, expiry).await.unwrap();
     assert_eq!(slow.store.load(&id).await.unwrap(), None);
 }
+
+/// Never answers what concerns some of its sessions.
+#[derive(Clone, Debug)]
+struct Mute {
+    store: MemoryStore,
+    saves_of: Option<Id>,
+    loads_of_others_than: Option<Id>,
+}
+
+#[async_trait]
+impl SessionStore for Mute {
+    async fn create(&self, record: &mut Record) -> Result<()> {
+        self.store.create(record).await
+    }
+
+    async fn save(&self, record: &Record) -> Result<()> {
+        if self.saves_of == Some(record.id) {
+            std::future::pending::<()>().await;
+        }
+        self.store.save(record).await
+    }
+
+    async fn load(&self, id: &Id) -> Result<Option<Record>> {
+        if self
+            .loads_of_others_than
+            .is_some_and(|answered| answered != *id)
+        {
+            std::future::pending::<()>().await;
+        }
+        self.store.load(id).await
+    }
+
+    async fn delete(&self, id: &Id) -> Result<()> {
+        self.store.delete(id).await
+    }
+}
+
+/// S14: a save that never ends.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_never_ends_costs_its_own_session_and_no_other() {
+    let store = MemoryStore::default();
+    let (mut stuck, mut other) = (record(), record());
+    store.create(&mut stuck).await.unwrap();
+    store.create(&mut other).await.unwrap();
+    let inner = Mute {
+        store,
+        saves_of: Some(stuck.id),
+        loads_of_others_than: None,
+    };
+    let cached = Serialized::new(inner.clone());
+    let plain = Serialized::without_cache(inner);
+    for store in [&cached, &plain] {
+        // The error says why, within the limit. Before, the request would have waited for good.
+        let error = store.save(&stuck).await.unwrap_err();
+        assert!(
+            error.to_string().contains("no answer within 10s"),
+            "{error}"
+        );
+        let expiry = other.expiry_date + Duration::HOUR;
+        for _ in 0..3 {
+            other.expiry_date = expiry;
+            assert!(store.load(&other.id).await.unwrap().is_some());
+            store.save(&other).await.unwrap();
+            store.touch(other.id.into(), expiry, expiry).await.unwrap();
+        }
+        // What is under way may arrive yet: nobody else writes the session.
+        assert!(store.delete(&stuck.id).await.is_err());
+        assert!(store.touch(stuck.id.into(), expiry, expiry).await.is_err());
+    }
+    assert!(cached.load(&stuck.id).await.is_err());
+    assert!(plain.load(&stuck.id).await.unwrap().is_some());
+}
+
+/// S14: a thousand cookies that somebody has made up, of whom the store takes its time to say that it does not know them.
+#[tokio::test(start_paused = true)]
+async fn made_up_cookies_cost_nobody_else_anything() {
+    let store = MemoryStore::default();
+    let mut victim = record();
+    store.create(&mut victim).await.unwrap();
+    let store = Serialized::new(Mute {
+        store,
+        saves_of: None,
+        loads_of_others_than: Some(victim.id),
+    });
+    // Their ids begin as the victim's does.
+    let forged = (0..1_000_i128).map(|number| Id(victim.id.0 ^ ((number + 1) << 64)));
+    let forged: Vec<_> = forged
+        .map(|id| {
+            let store = store.clone();
+            tokio::spawn(async move { store.load(&id).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let began = tokio::time::Instant::now();
+    let expiry = victim.expiry_date + Duration::HOUR;
+    assert!(store.load(&victim.id).await.unwrap().is_some());
+    store.touch(victim.id.into(), expiry, expiry).await.unwrap();
+    store.delete(&victim.id).await.unwrap();
+    // The clock stands still unless somebody waits for it.
+    assert_eq!(tokio::time::Instant::now(), began);
+    for load in forged {
+        assert!(load.await.unwrap().is_err());
+    }
+}

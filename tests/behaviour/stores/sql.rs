@@ -2,14 +2,19 @@
 
 use std::{fs, time::Duration as StdDuration};
 
+use axum::{Router, routing::get};
+use session_refresh::session_refresh;
 use session_refresh::store::{
-    MySqlStore, PostgresStore, SqliteStore, Touch, Touched, V0_14, V0_15, conformance,
+    MySqlStore, PostgresStore, Touch, Touched, V0_14, V0_15, conformance,
 };
-use session_refresh_tests::backends::{Backend as _, MySql, Postgres, Sqlite};
+use session_refresh_tests::{
+    Owned, Setup,
+    backends::{Backend as _, MySql, Postgres, Sqlite},
+};
 use sqlx::{MySqlPool, PgPool, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
 use time::{Duration, OffsetDateTime};
 use tower_sessions::{
-    SessionStore,
+    Expiry, SessionStore,
     session::{Id, Record},
 };
 
@@ -58,27 +63,48 @@ async fn touched(store: &impl Touch, id: Id) -> Touched {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_store_keeps_the_promises_of_touch_on_sqlx_0_9() {
     if let Some(backend) = Sqlite::connect().await {
-        let file = backend.pool.connect_options().get_filename().to_owned();
-        let options = sqlx_0_9::sqlite::SqliteConnectOptions::new().filename(file);
-        let pool = sqlx_0_9::SqlitePool::connect_with(options).await.unwrap();
-        conformance::check::<V0_14, _>(SqliteStore::new(pool.clone())).await;
-        conformance::check::<V0_15, _>(SqliteStore::new(pool)).await;
+        let store = backend.touching_on_sqlx_0_9().await;
+        conformance::check::<V0_14, _>(store.clone()).await;
+        conformance::check::<V0_15, _>(store).await;
     }
     if let Some(backend) = Postgres::connect().await {
-        drop(backend);
-        let url = std::env::var("POSTGRES_URL").unwrap();
-        let pool = sqlx_0_9::PgPool::connect(&url).await.unwrap();
-        conformance::check::<V0_14, _>(PostgresStore::new(pool.clone())).await;
-        conformance::check::<V0_15, _>(PostgresStore::new(pool).with_synchronous_commit(true))
-            .await;
+        let store = backend.touching_on_sqlx_0_9().await;
+        conformance::check::<V0_14, _>(store.clone()).await;
+        conformance::check::<V0_15, _>(store.with_synchronous_commit(true)).await;
     }
     if let Some(backend) = MySql::connect().await {
-        drop(backend);
-        let url = std::env::var("MYSQL_URL").unwrap();
-        let pool = sqlx_0_9::MySqlPool::connect(&url).await.unwrap();
-        conformance::check::<V0_14, _>(MySqlStore::new(pool.clone())).await;
-        conformance::check::<V0_15, _>(MySqlStore::new(pool)).await;
+        let store = backend.touching_on_sqlx_0_9().await;
+        conformance::check::<V0_14, _>(store.clone()).await;
+        conformance::check::<V0_15, _>(store).await;
     }
+}
+
+/// S13: MariaDB's timestamps end in 2038. What a page is told is what is stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lifetime_that_the_database_cannot_hold_is_told_as_it_is_stored() {
+    #[session_refresh(interval = "24h")]
+    async fn page() {}
+
+    let Some(backend) = MySql::connect().await else {
+        return;
+    };
+    let site = Setup::new(Router::new().route("/page", get(page)))
+        .expiry(Expiry::OnInactivity(Duration::days(20 * 365)))
+        .on(Owned(backend.touching()))
+        .start()
+        .await;
+    let client = site.due().await;
+    let latest = site.store().latest_expiry();
+    let mut outcomes = Vec::new();
+    for _ in 0..2 {
+        let answer = client.get("/page").await;
+        let stored = site.session(&client).await.expiry_date;
+        assert_eq!(answer.expires_at(), Some(stored));
+        assert!(stored <= latest, "{stored}");
+        outcomes.push(answer.outcome().to_owned());
+    }
+    // Nothing is to be gained.
+    assert_eq!(outcomes, ["not_due", "not_due"]);
 }
 
 /// S3: a touch that finds its row locked waits for nothing, and so revives nothing when the lock goes.
