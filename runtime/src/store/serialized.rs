@@ -339,13 +339,18 @@ mod tests {
     async fn loads_wait_for_writes_alone_and_nobody_for_another_session() {
         let turns = Turns::default();
         let mut loads = [turns.queue(SessionId(1)), turns.queue(SessionId(1))];
+        let at_once = async |turn: &mut Turn, access| {
+            let comes = pin!(turn.comes(access));
+            before(Instant::now(), comes).await.is_ok()
+        };
         for load in &mut loads {
-            load.comes(Access::Load).await;
+            assert!(at_once(load, Access::Load).await);
         }
-        let mut other = turns.queue(SessionId(2));
-        other.comes(Access::Write).await;
+        assert!(at_once(&mut turns.queue(SessionId(2)), Access::Write).await);
         let mut write = turns.queue(SessionId(1));
-        let comes = pin!(write.comes(Access::Write));
-        assert!(before(Instant::now(), comes).await.is_err());
+        assert!(!at_once(&mut write, Access::Write).await);
+        drop(loads);
+        assert!(at_once(&mut write, Access::Write).await);
+        assert!(!at_once(&mut turns.queue(SessionId(1)), Access::Load).await);
     }
 }

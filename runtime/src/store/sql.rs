@@ -472,3 +472,75 @@ macro_rules! in_a_schema {
 }
 #[cfg(any(feature = "_mysql", feature = "_postgres"))]
 pub(super) use in_a_schema;
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::Mutex};
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Remembers when it is swept. It has no rows.
+    #[derive(Clone, Debug, Default)]
+    struct Swept(Arc<Mutex<Vec<Instant>>>);
+
+    impl Pool for Swept {
+        type Error = Infallible;
+
+        async fn execute(&self, _: &Arc<str>, _: &[Value<'_>]) -> Result<u64, Infallible> {
+            Ok(0)
+        }
+
+        async fn rows(
+            &self,
+            _: &Arc<str>,
+            _: &[Value<'_>],
+        ) -> Result<Vec<(i64, Vec<u8>)>, Infallible> {
+            self.0.lock().unwrap().push(Instant::now());
+            Ok(Vec::new())
+        }
+
+        fn kind(_: &Infallible) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sweeps_of_servers_that_start_together_do_not_stay_together() {
+        const PERIOD: Duration = Duration::from_secs(3600);
+        let statement = || Arc::from("");
+        let statements = || Statements {
+            load: statement(),
+            create: statement(),
+            update: statement(),
+            replace: statement(),
+            delete: statement(),
+            page: statement(),
+            delete_ended: statement(),
+        };
+        let began = Instant::now();
+        let mut firsts = Vec::new();
+        for _ in 0..10 {
+            let swept = Swept::default();
+            let table = Table::new(swept.clone(), "Store", statements(), String::new());
+            tokio::spawn(table.continuously_delete_expired(PERIOD));
+            firsts.push(swept);
+        }
+        tokio::time::sleep(PERIOD * 100).await;
+        let mut first_waits = Vec::new();
+        for swept in firsts {
+            let at = swept.0.lock().unwrap();
+            assert!((90..=112).contains(&at.len()), "{}", at.len());
+            first_waits.push(at[0] - began);
+            assert!(first_waits.iter().all(|wait| *wait <= PERIOD));
+            for pair in at.windows(2) {
+                let wait = (pair[1] - pair[0]).as_secs_f64() / PERIOD.as_secs_f64();
+                assert!((0.89..=1.11).contains(&wait), "{wait}");
+            }
+        }
+        let earliest = first_waits.iter().min().unwrap();
+        let latest = first_waits.iter().max().unwrap();
+        assert!(*latest - *earliest > PERIOD / 10, "{first_waits:?}");
+    }
+}
