@@ -6,6 +6,7 @@ mod events;
 mod failing;
 mod gate;
 mod own_server;
+mod proxy;
 mod server;
 mod site;
 
@@ -14,6 +15,7 @@ pub use events::{Event, Events};
 pub use failing::FailingStore;
 pub use gate::Gate;
 pub use own_server::OwnServer;
+pub use proxy::{Proxy, Wire};
 pub use session_refresh::testing::{CountingStore, Counts, TestClock};
 
 pub use server::{Answer, Client, Server};

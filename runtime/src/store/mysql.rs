@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -62,10 +62,9 @@ impl MySqlPool for sqlx_0_9::MySqlPool {}
 #[derive(Clone)]
 pub struct MySqlStore<P> {
     table: Table<P>,
-    touch: Arc<str>,
-    /// The same for a server that knows no `skip locked`.
-    touch_waiting: Arc<str>,
-    skips_locked: Arc<AtomicBool>,
+    touches: Arc<[TouchForm; 3]>,
+    /// Which of them the server understands: those before it do not.
+    form: Arc<AtomicUsize>,
     exists: Arc<str>,
 }
 
@@ -114,19 +113,41 @@ fn statements(table: &str) -> Statements {
 const IS_DUE: &str =
     "id = ? and unix_timestamp(expiry_date) <= ? / 1000 and unix_timestamp(expiry_date) < ? / 1000";
 
+/// A way to write a touch.
+struct TouchForm {
+    statement: Arc<str>,
+    /// Whether it takes the expiry first, and then what [`IS_DUE`] takes, or the other way around.
+    expiry_first: bool,
+}
+
+/// The best one first. None but the last waits for a lock.
+fn touches(table: &str) -> [TouchForm; 3] {
+    // MariaDB's. It is the only one of which a binary log of mixed format, the default there, holds the statement instead of
+    // the whole row, twice.
+    let without_waiting = format!(
+        "set statement innodb_lock_wait_timeout = 0 for \
+         update {table} set expiry_date = {TIME} where {IS_DUE} and {IS_LIVE}"
+    );
+    // MySQL's from 8.0.1.
+    let skipping = format!(
+        "update {table} session join (select id from {table} where {IS_DUE} and {IS_LIVE} for update skip locked) due \
+         on due.id = session.id set expiry_date = {TIME}"
+    );
+    let waiting =
+        format!("update {table} set expiry_date = {TIME} where {IS_DUE} and {IS_STILL_LIVE}");
+    [(without_waiting, true), (skipping, false), (waiting, true)].map(
+        |(statement, expiry_first)| TouchForm {
+            statement: statement.into(),
+            expiry_first,
+        },
+    )
+}
+
 impl<P: MySqlPool> MySqlStore<P> {
     fn in_table(pool: P, name: String) -> Self {
         Self {
-            touch: format!(
-                "update {name} session join (select id from {name} where {IS_DUE} and {IS_LIVE} for update skip locked) due \
-                 on due.id = session.id set expiry_date = {TIME}"
-            )
-            .into(),
-            touch_waiting: format!(
-                "update {name} set expiry_date = {TIME} where {IS_DUE} and {IS_STILL_LIVE}"
-            )
-            .into(),
-            skips_locked: Arc::new(AtomicBool::new(true)),
+            touches: Arc::new(touches(&name)),
+            form: Arc::default(),
             exists: format!("select 1, '' from {name} where id = ? and {IS_LIVE}").into(),
             table: Table::new(pool, "MySqlStore", statements(&name), name),
         }
@@ -170,19 +191,80 @@ impl<P: MySqlPool> MySqlStore<P> {
     ) -> Result<Touched, P::Error> {
         let Self { table, exists, .. } = self;
         let (due_before, expiry) = (Value::time(due_before), Value::time(expiry));
-        if self.skips_locked.load(Ordering::Relaxed) {
-            let values = [Value::Text(id), due_before, expiry, expiry];
-            match table.touch(&self.touch, &values, exists, id).await {
-                Err(error) if P::kind(&error) == ErrorKind::Syntax => {
-                    self.skips_locked.store(false, Ordering::Relaxed);
+        loop {
+            let form = self.form.load(Ordering::Relaxed);
+            let TouchForm {
+                statement,
+                expiry_first,
+            } = &self.touches[form];
+            let mut values = [expiry, Value::Text(id), due_before, expiry];
+            if !expiry_first {
+                values.rotate_left(1);
+            }
+            match table.touch(statement, &values, exists, id).await {
+                Err(error)
+                    if P::kind(&error) == ErrorKind::Syntax && form + 1 < self.touches.len() =>
+                {
+                    self.form.fetch_max(form + 1, Ordering::Relaxed);
                 }
                 result => return result,
             }
         }
-        let values = [expiry, Value::Text(id), due_before, expiry];
-        table.touch(&self.touch_waiting, &values, exists, id).await
     }
 }
 
 in_a_schema!(MySqlStore, MySqlPool, '`');
 sql_store!(MySqlStore, MySqlPool);
+
+#[cfg(all(test, feature = "mysql"))]
+mod tests {
+    use time::{Duration, OffsetDateTime};
+
+    use super::*;
+    use crate::session::{V0_14, sealed::Release as _};
+
+    /// The first form is MariaDB's and is what the other tests meet there; it understands the others as well.
+    #[tokio::test]
+    async fn every_form_of_a_touch_does_the_same() {
+        let Ok(url) = std::env::var("MYSQL_URL") else {
+            eprintln!("skipped: MYSQL_URL is not set");
+            return;
+        };
+        let pool = sqlx::MySqlPool::connect(&url).await.unwrap();
+        let store = MySqlStore::new(pool);
+        store.migrate().await.unwrap();
+        let now = OffsetDateTime::now_utc();
+        for form in 0..store.touches.len() {
+            store.form.store(form, Ordering::Relaxed);
+            let mut record = Record {
+                id: SessionId(V0_14::random_id()),
+                data: [("user".to_owned(), 7.into())].into(),
+                expiry_date: now.replace_nanosecond(0).unwrap() + Duration::HOUR,
+            };
+            store.table.create::<V0_14>(&mut record).await.unwrap();
+            let touch = |due_before, expiry| store.touch(record.id, due_before, expiry);
+            let (expiry, later) = (record.expiry_date, record.expiry_date + Duration::HOUR);
+            let millisecond = Duration::MILLISECOND;
+            for (due_before, expiry, touched) in [
+                (expiry - millisecond, later, Touched::NotDue),
+                (later, expiry, Touched::NotDue),
+                (expiry, later, Touched::Done),
+                (expiry, later, Touched::NotDue),
+            ] {
+                assert_eq!(touch(due_before, expiry).await.unwrap(), touched, "{form}");
+            }
+            let found = store.table.load(record.id).await.unwrap().unwrap();
+            assert_eq!(
+                (found.data, found.expiry_date),
+                (record.data.clone(), later)
+            );
+            store.table.delete(record.id).await.unwrap();
+            assert_eq!(touch(later, later).await.unwrap(), Touched::Gone, "{form}");
+            assert_eq!(
+                store.form.load(Ordering::Relaxed),
+                form,
+                "it was understood"
+            );
+        }
+    }
+}

@@ -63,6 +63,8 @@ pub enum ErrorKind {
     Taken,
     /// Another transaction has changed the row meanwhile.
     Conflict,
+    /// Another transaction holds the row, longer than the statement may wait.
+    Locked,
     /// There is no such table.
     NoTable,
     /// The server does not know this form of statement.
@@ -387,8 +389,8 @@ macro_rules! sql_store {
                 let id = id.to_string();
                 match self.touch_row(&id, due_before.into(), expiry.into()).await {
                     Ok(touched) => Ok(touched),
-                    // Somebody was faster.
-                    Err(error) if P::kind(&error) == ErrorKind::Conflict => Ok(Touched::NotDue),
+                    // Somebody was faster, or is writing the session now.
+                    Err(error) if matches!(P::kind(&error), ErrorKind::Conflict | ErrorKind::Locked) => Ok(Touched::NotDue),
                     Err(error) => Err(self.table.error(error).into()),
                 }
             }

@@ -84,9 +84,10 @@ macro_rules! databases {
         pool!(
             $mysql, $sqlx::MySqlPool,
             query: $query, time: super::mysql::in_range,
-            // A deadlock, and MariaDB's `innodb_snapshot_isolation`; an unknown table or schema.
+            // A deadlock, and MariaDB's `innodb_snapshot_isolation`; a lock that took too long; an unknown table or schema.
             kind: |error| match error.try_downcast_ref().map($sqlx::mysql::MySqlDatabaseError::number) {
                 Some(1213 | 1020) => ErrorKind::Conflict,
+                Some(1205) => ErrorKind::Locked,
                 Some(1146 | 1049) => ErrorKind::NoTable,
                 Some(1064) => ErrorKind::Syntax,
                 _ => ErrorKind::Other,

@@ -1,82 +1,44 @@
 //! What a refresh sends to the store: the same few bytes, whatever the session holds.
 
-use std::{
-    env,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::env;
 
 use session_refresh::store::{MySqlStore, PostgresStore, RedisStore, Touch, Touched};
-use session_refresh_tests::backends::{Backend, MySql, Postgres, Redis};
-use time::{Duration, OffsetDateTime};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+use session_refresh_tests::{
+    OwnServer, Proxy,
+    backends::{Backend, MySql, Postgres, Redis, RedisRs},
 };
+use sqlx::{MySqlPool, PgPool, Row as _};
+use time::{Duration, OffsetDateTime};
 use tower_sessions::{
     SessionStore,
     session::{Id, Record},
 };
 
-/// Stands between a store and its server and counts what the store sends.
-struct Wire {
-    /// The server's URL, by way of the wire.
-    url: String,
-    sent: Arc<AtomicUsize>,
-}
-
-impl Wire {
-    async fn to(variable: &str, default_port: u16) -> Option<Self> {
-        let url = env::var(variable).ok()?;
-        let (scheme, rest) = url.split_once("://")?;
-        let (login, host) = rest
-            .rsplit_once('@')
-            .map_or(("", rest), |(login, host)| (login, host));
-        let (host, path) = host
-            .split_once('/')
-            .map_or((host, ""), |(host, path)| (host, path));
-        let server = if host.contains(':') {
-            host.to_owned()
-        } else {
-            format!("{host}:{default_port}")
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let at = if login.is_empty() { "" } else { "@" };
-        let sent = Arc::<AtomicUsize>::default();
-        let counter = Arc::clone(&sent);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.unwrap();
-                let ((from_client, to_client), (from_server, to_server)) =
-                    (client.into_split(), server.into_split());
-                tokio::spawn(pump(from_client, to_server, Arc::clone(&counter)));
-                tokio::spawn(pump(from_server, to_client, Arc::default()));
-            }
-        });
-        Some(Self {
-            url: format!("{scheme}://{login}{at}127.0.0.1:{port}/{path}"),
-            sent,
-        })
-    }
-}
-
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, count: Arc<AtomicUsize>) {
-    let mut buffer = vec![0; 65_536];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        count.fetch_add(read, Ordering::SeqCst);
-        if to.write_all(&buffer[..read]).await.is_err() {
-            break;
-        }
-    }
+/// Something in front of the server that a variable names, and the URL by way of it.
+async fn by_way_of_a_proxy(variable: &str, default_port: u16) -> Option<(Proxy, String)> {
+    let url = env::var(variable).ok()?;
+    let (scheme, rest) = url.split_once("://")?;
+    let (login, host) = rest
+        .rsplit_once('@')
+        .map_or(("", rest), |(login, host)| (login, host));
+    let (host, path) = host
+        .split_once('/')
+        .map_or((host, ""), |(host, path)| (host, path));
+    let server = if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:{default_port}")
+    };
+    let proxy = Proxy::to(server).await;
+    let at = if login.is_empty() { "" } else { "@" };
+    let url = format!("{scheme}://{login}{at}127.0.0.1:{}/{path}", proxy.port());
+    Some((proxy, url))
 }
 
 /// Touches sessions of several sizes through the wire; each touch must send the same number of bytes.
 async fn touches_send_the_same<B: Backend>(
     name: &str,
-    wire: &Wire,
+    proxy: &Proxy,
     backend: &B,
     store: &impl Touch,
     sizes: &[usize],
@@ -93,12 +55,12 @@ async fn touches_send_the_same<B: Backend>(
         };
         backend.touching().create(&mut record).await.unwrap();
         let expiry = expiry_date + Duration::HOUR;
-        let before = wire.sent.load(Ordering::SeqCst);
+        let before = proxy.sent();
         assert_eq!(
             store.touch(record.id.into(), expiry, expiry).await.unwrap(),
             Touched::Done
         );
-        sent.push(wire.sent.load(Ordering::SeqCst) - before);
+        sent.push(proxy.sent() - before);
     }
     let sent = &sent[2..];
     println!("{name}: sessions of {sizes:?} bytes, bytes sent per touch {sent:?}");
@@ -112,14 +74,14 @@ async fn touches_send_the_same<B: Backend>(
 async fn the_bytes_of_a_refresh_do_not_grow_with_the_session() {
     let sizes = [100, 10_000, 1_000_000];
     if let Some(backend) = Postgres::connect().await {
-        let wire = Wire::to("POSTGRES_URL", 5432).await.unwrap();
+        let (proxy, url) = by_way_of_a_proxy("POSTGRES_URL", 5432).await.unwrap();
         let options = sqlx::postgres::PgPoolOptions::new()
             .max_connections(1)
             .test_before_acquire(false);
-        let pool = options.connect(&wire.url).await.unwrap();
+        let pool = options.connect(&url).await.unwrap();
         touches_send_the_same(
             "PostgreSQL",
-            &wire,
+            &proxy,
             &backend,
             &PostgresStore::new(pool),
             &sizes,
@@ -127,14 +89,14 @@ async fn the_bytes_of_a_refresh_do_not_grow_with_the_session() {
         .await;
     }
     if let Some(backend) = MySql::connect().await {
-        let wire = Wire::to("MYSQL_URL", 3306).await.unwrap();
+        let (proxy, url) = by_way_of_a_proxy("MYSQL_URL", 3306).await.unwrap();
         let options = sqlx::mysql::MySqlPoolOptions::new()
             .max_connections(1)
             .test_before_acquire(false);
-        let pool = options.connect(&wire.url).await.unwrap();
+        let pool = options.connect(&url).await.unwrap();
         touches_send_the_same(
             "MySQL",
-            &wire,
+            &proxy,
             &backend,
             &MySqlStore::new(pool),
             &[100, 10_000, 60_000],
@@ -142,9 +104,9 @@ async fn the_bytes_of_a_refresh_do_not_grow_with_the_session() {
         .await;
     }
     if let Some(backend) = Redis::connect().await {
-        let wire = Wire::to("REDIS_URL", 6379).await.unwrap();
-        let store = RedisStore::new(Redis::at(&wire.url).await.pool);
-        touches_send_the_same("Redis", &wire, &backend, &store, &sizes).await;
+        let (proxy, url) = by_way_of_a_proxy("REDIS_URL", 6379).await.unwrap();
+        let store = RedisStore::new(Redis::at(&url).await.pool);
+        touches_send_the_same("Redis", &proxy, &backend, &store, &sizes).await;
     }
 }
 
@@ -153,8 +115,8 @@ async fn on_redis_a_load_asks_for_no_more_than_a_plain_stores() {
     let Some(backend) = Redis::connect().await else {
         return;
     };
-    let wire = Wire::to("REDIS_URL", 6379).await.unwrap();
-    let behind = Redis::at(&wire.url).await;
+    let (proxy, url) = by_way_of_a_proxy("REDIS_URL", 6379).await.unwrap();
+    let behind = Redis::at(&url).await;
     let mut record = Record {
         id: Id::default(),
         data: [("fill".to_owned(), "x".into())].into(),
@@ -167,10 +129,109 @@ async fn on_redis_a_load_asks_for_no_more_than_a_plain_stores() {
         .into_iter()
         .zip(&mut sent)
     {
-        let before = wire.sent.load(Ordering::SeqCst);
+        let before = proxy.sent();
         assert!(store.load(&record.id).await.unwrap().is_some());
-        *sent = wire.sent.load(Ordering::SeqCst) - before;
+        *sent = proxy.sent() - before;
     }
     assert_eq!(sent[0], sent[1]);
     backend.touching().delete(&record.id).await.unwrap();
+}
+
+/// What a touch and a save of the same session make the server write.
+async fn written(
+    store: &(impl SessionStore + Touch),
+    size: usize,
+    log: impl AsyncFn() -> u64,
+) -> (u64, u64) {
+    let mut record = Record {
+        id: Id::default(),
+        data: [("fill".to_owned(), "x".repeat(size).into())].into(),
+        expiry_date: OffsetDateTime::now_utc() + Duration::HOUR,
+    };
+    store.create(&mut record).await.unwrap();
+    let (mut touch, mut save) = (u64::MAX, u64::MAX);
+    // Of several, since servers write for themselves, too. The first one may also save the page as it was.
+    for _ in 0..5 {
+        record.expiry_date += Duration::HOUR;
+        let before = log().await;
+        let touched = store.touch(record.id.into(), record.expiry_date, record.expiry_date);
+        assert_eq!(touched.await.unwrap(), Touched::Done);
+        touch = touch.min(log().await - before);
+        record.expiry_date += Duration::HOUR;
+        let before = log().await;
+        store.save(&record).await.unwrap();
+        save = save.min(log().await - before);
+    }
+    (touch, save)
+}
+
+/// Of sessions of several sizes. A touch writes about the same for each.
+async fn touches_write_the_same(
+    what: &str,
+    store: &(impl SessionStore + Touch),
+    sizes: &[usize],
+    log: impl AsyncFn() -> u64,
+) {
+    let mut touches = Vec::new();
+    for size in sizes {
+        let (touch, save) = written(store, *size, &log).await;
+        println!("{what}: {size} bytes, touch {touch}, save {save}");
+        assert!((1..1024).contains(&touch), "{what}: {touch}");
+        touches.push(touch);
+    }
+    let (least, most) = (touches.iter().min().unwrap(), touches.iter().max().unwrap());
+    assert!(most - least <= 128, "{what}: {touches:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_writes_for_a_touch_does_not_grow_with_the_session() {
+    let sizes = [100, 10_000, 1_000_000];
+    if let Some(server) = OwnServer::postgres() {
+        let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
+        let pool = PgPool::connect(&url).await.unwrap();
+        let store = PostgresStore::new(pool.clone());
+        store.migrate().await.unwrap();
+        let log = async || {
+            let at = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
+            let at: i64 = sqlx::query_scalar(at).fetch_one(&pool).await.unwrap();
+            at.cast_unsigned()
+        };
+        touches_write_the_same("PostgreSQL, log", &store, &sizes, log).await;
+    }
+    if let Some(server) = OwnServer::mariadb() {
+        let url = format!("mysql://root@127.0.0.1:{}/mysql", server.port());
+        let pool = MySqlPool::connect(&url).await.unwrap();
+        let store = MySqlStore::new(pool.clone());
+        store.migrate().await.unwrap();
+        let sizes = [100, 10_000, 60_000];
+        let log = async || {
+            let status = sqlx::query("show master status").fetch_one(&pool).await;
+            status.unwrap().get::<u64, _>("Position")
+        };
+        touches_write_the_same("MariaDB, binary log", &store, &sizes, log).await;
+        let log = async || {
+            let written = "select cast(variable_value as unsigned) from information_schema.global_status \
+                where variable_name = 'INNODB_LSN_CURRENT'";
+            sqlx::query_scalar::<_, u64>(written)
+                .fetch_one(&pool)
+                .await
+                .unwrap()
+        };
+        touches_write_the_same("MariaDB, redo log", &store, &sizes, log).await;
+    }
+    if let Some(server) = OwnServer::redis(&[]) {
+        let backend = RedisRs::at(&format!("redis://127.0.0.1:{}", server.port())).await;
+        let log = async || {
+            let info = redis::cmd("INFO").arg("persistence").to_owned();
+            let info: String = info
+                .query_async(&mut backend.connection.clone())
+                .await
+                .unwrap();
+            let size = info
+                .lines()
+                .find_map(|line| line.strip_prefix("aof_current_size:"));
+            size.unwrap().trim().parse().unwrap()
+        };
+        touches_write_the_same("Redis, append-only file", &backend.touching(), &sizes, log).await;
+    }
 }

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod conformance;
+mod faults;
 mod locks;
 mod outages;
 mod processes;
