@@ -3,11 +3,12 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
+    fs::{self, File},
     net::{TcpListener, TcpStream},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ pub struct OwnServer {
     port: u16,
     run: Command,
     process: Child,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl OwnServer {
@@ -86,16 +87,19 @@ impl OwnServer {
             return None;
         }
         let directory = directory();
-        let data = |directory: &Path| {
-            let mut option = OsString::from("--datadir=");
-            option.push(directory.join("data"));
-            option
+        // Servers that are being installed get into each other's way in a common folder for what is temporary.
+        let folders = |directory: &Path| {
+            [("--datadir=", "data"), ("--tmpdir=", "")].map(|(option, folder)| {
+                let mut option = OsString::from(option);
+                option.push(directory.join(folder));
+                option
+            })
         };
         let install = Path::new("/usr/bin/mariadb-install-db");
         succeeds(
             as_user("mysql", directory.path(), install)
                 .args(["--no-defaults", "--auth-root-authentication-method=normal"])
-                .arg(data(directory.path())),
+                .args(folders(directory.path())),
         );
         Self::start(directory, |directory, port| {
             let mut socket = OsString::from("--socket=");
@@ -105,23 +109,24 @@ impl OwnServer {
                 .args(["--log-bin=log", "--server-id=1"])
                 .arg(format!("--port={port}"))
                 .arg(socket)
-                .arg(data(directory));
+                .args(folders(directory));
             run
         })
     }
 
     fn start(directory: TempDir, run: impl FnOnce(&Path, u16) -> Command) -> Option<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = listener.local_addr().expect("it has an address").port();
-        drop(listener);
+        let port = free_port();
         let mut run = run(directory.path(), port);
-        run.stdout(Stdio::null()).stderr(Stdio::null());
+        // In a file, since a server that nobody listens to stops in the end.
+        let said = File::create(directory.path().join("said")).expect("a file can be made");
+        let also = said.try_clone().expect("a file can be had twice");
+        run.stdout(said).stderr(also);
         let process = run.spawn().ok()?;
         let mut server = Self {
             port,
             run,
             process,
-            _directory: directory,
+            directory,
         };
         server.wait();
         Some(server)
@@ -136,7 +141,10 @@ impl OwnServer {
     fn wait(&mut self) {
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             let ended = self.process.try_wait().expect("its process can be asked");
-            assert!(ended.is_none(), "{:?} has ended: {ended:?}", self.run);
+            if ended.is_some() {
+                let said = fs::read_to_string(self.directory.path().join("said"));
+                panic!("{:?} has ended, having said {said:?}", self.run);
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -147,11 +155,12 @@ impl OwnServer {
         let children = Command::new("pgrep").args(["-P", &process]).output();
         let children = children.expect("processes can be listed").stdout;
         let children = String::from_utf8(children).expect("processes are numbers");
+        // First the one that would mend the loss of the others.
+        succeeds(Command::new("kill").args([signal, &process]));
         for child in children.lines() {
             // It may have ended meanwhile.
             let _sent = Command::new("kill").args([signal, child]).output();
         }
-        succeeds(Command::new("kill").args([signal, &process]));
     }
 
     /// Ends the server as a loss of power would.
@@ -177,6 +186,25 @@ impl Drop for OwnServer {
     fn drop(&mut self) {
         if let Ok(None) = self.process.try_wait() {
             self.kill();
+        }
+    }
+}
+
+/// A port that no connection is given by the system meanwhile, also while its server is down: it gives from 32768 on.
+///
+/// # Panics
+/// If there is no such port.
+#[must_use]
+pub fn free_port() -> u16 {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+
+    loop {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        // Other processes begin elsewhere.
+        let port = 20_000 + (std::process::id().wrapping_mul(97).wrapping_add(tried)) % 12_000;
+        let port = u16::try_from(port).expect("it is below 32768");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
         }
     }
 }

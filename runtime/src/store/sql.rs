@@ -59,7 +59,7 @@ impl Value<'_> {
 /// What an error of the database means to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// There is a row with this id.
+    /// There is a row with this id, or such a table or schema.
     Taken,
     /// Another transaction has changed the row meanwhile.
     Conflict,

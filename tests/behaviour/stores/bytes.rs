@@ -64,9 +64,10 @@ async fn touches_send_the_same<B: Backend>(
     }
     let sent = &sent[2..];
     println!("{name}: sessions of {sizes:?} bytes, bytes sent per touch {sent:?}");
-    // sqlx ends a statement with five bytes that may be sent after it has answered, and so fall into the next count.
+    // sqlx ends a statement with five bytes that may be sent after it has answered, and so fall into the next count, or the one
+    // after.
     let (least, most) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
-    assert!(most - least <= 5, "{name}: {sent:?}");
+    assert!(most - least <= 10, "{name}: {sent:?}");
     assert!(sent[0] < 512, "{name}: {sent:?}");
 }
 

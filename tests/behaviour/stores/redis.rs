@@ -11,6 +11,7 @@ use session_refresh::{
 use session_refresh_tests::{
     Events, OwnServer, Owned, Setup,
     backends::{Backend as _, Redis, RedisRs},
+    free_port,
 };
 use time::{Duration, OffsetDateTime};
 use tower_sessions::{
@@ -256,9 +257,12 @@ async fn valkey_keeps_the_promises_of_touch() {
 fn cluster() -> Option<[OwnServer; 3]> {
     let mut servers = Vec::new();
     for _ in 0..3 {
+        let bus = free_port().to_string();
         servers.push(OwnServer::redis(&[
             "--cluster-enabled",
             "yes",
+            "--cluster-port",
+            &bus,
             "--cluster-node-timeout",
             "5000",
         ])?);
