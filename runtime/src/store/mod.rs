@@ -11,7 +11,7 @@
 //! | [`PostgresStore`] | `postgres`, `postgres-sqlx-0_9` | the same |
 //! | [`MySqlStore`] | `mysql`, `mysql-sqlx-0_9` | the same |
 //! | [`RedisStore`] | `redis`, `redis-rs` | a script of five commands on the server |
-//! | [`Serialized`] around any other | | one after another within this process |
+//! | [`Serialized`] around any other | | a load and a save, one writer of a session at a time within this process |
 
 mod attempt;
 #[cfg(feature = "conformance")]

@@ -287,6 +287,53 @@ async fn sweeps(
     assert!(store.load(&live.id).await.unwrap().is_some());
 }
 
+/// S18, measured: how long touches take while 300,000 rows are swept, ours and as upstream does it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: it prints times, and asserts nothing of them"]
+async fn touches_while_300_000_rows_are_swept() {
+    const ENDED: &str = "replace into swept.session select concat('ended', seq), repeat('x', 200), \
+        now() - interval 1 day from seq_1_to_300000";
+
+    let Some(backend) = MySql::connect().await else {
+        return;
+    };
+    let store = backend
+        .touching()
+        .with_table_name("swept", "session")
+        .unwrap();
+    store.migrate().await.unwrap();
+    for sweeper in ["ours", "upstream's"] {
+        sqlx::query(ENDED).execute(&backend.pool).await.unwrap();
+        let sweep = tokio::spawn({
+            let (store, pool) = (store.clone(), backend.pool.clone());
+            async move {
+                if sweeper == "ours" {
+                    return store.delete_expired().await.unwrap();
+                }
+                let delete = "delete from swept.session where expiry_date < utc_timestamp()";
+                let deleted = sqlx::query(delete).execute(&pool).await.unwrap();
+                deleted.rows_affected()
+            }
+        });
+        let mut times = Vec::new();
+        while !sweep.is_finished() {
+            // Both log in and come back while it goes on.
+            let record = created(&store, Duration::HOUR).await;
+            let began = std::time::Instant::now();
+            assert_eq!(touched(&store, record.id).await, Touched::Done);
+            times.push(began.elapsed());
+            store.delete(&record.id).await.unwrap();
+        }
+        times.sort();
+        let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+        println!(
+            "{sweeper}: {} rows swept, {} touches, median {median:?}, longest {longest:?}",
+            sweep.await.unwrap(),
+            times.len(),
+        );
+    }
+}
+
 /// S11: whatever the digits of the times.
 #[tokio::test]
 async fn on_sqlite_a_touch_writes_one_page() {
