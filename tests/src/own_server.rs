@@ -25,11 +25,13 @@ pub struct OwnServer {
 
 impl OwnServer {
     /// A Redis that writes every change to disk before it answers. `None`, with a word, where there is none.
+    #[must_use]
     pub fn redis(options: &[&str]) -> Option<Self> {
         Self::redis_of("redis-server", options)
     }
 
     /// The same, Valkey or another server that understands Redis' options: the one that `variable` names.
+    #[must_use]
     pub fn redis_named_by(variable: &str, options: &[&str]) -> Option<Self> {
         let Some(program) = env::var_os(variable) else {
             eprintln!("skipped: {variable} is not set");
@@ -57,6 +59,7 @@ impl OwnServer {
     }
 
     /// A PostgreSQL that anybody on this machine may use. `None`, with a word, where there is none.
+    #[must_use]
     pub fn postgres() -> Option<Self> {
         let Some(programs) = newest("/usr/lib/postgresql", "bin/postgres") else {
             eprintln!("skipped: PostgreSQL is not installed");
@@ -80,6 +83,7 @@ impl OwnServer {
     }
 
     /// A MariaDB that logs what is written for replicas, and whose root has no password. `None`, with a word, where there is none.
+    #[must_use]
     pub fn mariadb() -> Option<Self> {
         let server = Path::new("/usr/sbin/mariadbd");
         if !server.exists() {
@@ -150,6 +154,9 @@ impl OwnServer {
     }
 
     /// Stops the server and all that it has started, `"-STOP"`, or has them go on, `"-CONT"`.
+    ///
+    /// # Panics
+    /// If there is no such process any more.
     pub fn signal(&self, signal: &str) {
         let process = self.process.id().to_string();
         let children = Command::new("pgrep").args(["-P", &process]).output();

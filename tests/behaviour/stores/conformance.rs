@@ -49,6 +49,10 @@ async fn a_record_that_is_a_map_of_its_fields_is_one<B: Backend>(backend: B) {
 }
 
 #[path = "../../../runtime/src/guide/own_table.rs"]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "it reads better so in a guide"
+)]
 mod own_table;
 
 /// The guide's example, whose data is JSONB.

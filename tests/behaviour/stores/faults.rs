@@ -203,10 +203,10 @@ async fn site<'a>(
         .merge(login_routes())
         .layer(Extension(gate.clone()))
         .layer(sessions);
-    let served = Server::start(app).await;
+    let site = Server::start(app).await;
     let mut clients = Vec::new();
     for _ in 0..USERS {
-        let client = served.client();
+        let client = site.client();
         client.post("/login/user").await;
         clients.push(client);
     }
@@ -216,7 +216,7 @@ async fn site<'a>(
         gate,
         clock,
         clients,
-        _served: served,
+        _served: site,
     }
 }
 
