@@ -232,8 +232,8 @@ impl<C: RedisClient> RedisStore<C> {
             match self.client.run(command, key_at, arguments).await {
                 Ok(reply) if command == "EVAL" => in_scripts = reply,
                 Ok(_) => {}
-                // As it should where `EVAL` was refused: it is allowed itself.
-                Err(failure) if failure.kind == FailureKind::NoScript => {}
+                // The server would run it, if it had the script or the memory.
+                Err(failure) if failure.is_of_the_moment() => {}
                 Err(failure) if refuses(command, failure.kind) => {}
                 Err(failure) => return Err(failure.into()),
             }
@@ -241,7 +241,8 @@ impl<C: RedisClient> RedisStore<C> {
         if let Reply::Bytes(lines) = in_scripts {
             for line in String::from_utf8_lossy(&lines).lines() {
                 let (command, words) = line.split_once(' ').unwrap_or((line, ""));
-                if !refuses(command, FailureKind::of(words)) {
+                let kind = FailureKind::of(words);
+                if kind != FailureKind::OutOfMemory && !refuses(command, kind) {
                     return Err(RedisCheckError(line.to_owned()));
                 }
             }

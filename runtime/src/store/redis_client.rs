@@ -43,6 +43,8 @@ pub(super) enum FailureKind {
     Forbidden,
     /// The server has no such command.
     Unknown,
+    /// The server has no memory for what the command would add.
+    OutOfMemory,
     Other,
 }
 
@@ -64,6 +66,8 @@ impl FailureKind {
         .any(|words| text.contains(words))
         {
             Self::Unknown
+        } else if text.contains("OOM command not allowed") {
+            Self::OutOfMemory
         } else {
             Self::Other
         }
@@ -84,6 +88,11 @@ impl Failure {
     /// Whether the server runs other commands, but not this one.
     pub(super) fn is_of_the_command(&self) -> bool {
         matches!(self.kind, FailureKind::Forbidden | FailureKind::Unknown)
+    }
+
+    /// Whether the server would run this command in other circumstances.
+    pub(super) fn is_of_the_moment(&self) -> bool {
+        matches!(self.kind, FailureKind::NoScript | FailureKind::OutOfMemory)
     }
 
     /// An answer that the command does not have. It is not repeated: it may be anything.
@@ -184,7 +193,7 @@ mod tests {
     /// In the words of Redis 5, 6.2 and 7.0, and of 7.0 in a script.
     #[test]
     fn it_is_known_what_a_server_means_and_nothing_that_it_quotes_is_repeated() {
-        use FailureKind::{Forbidden, NoScript, Other, Unknown};
+        use FailureKind::{Forbidden, NoScript, Other, OutOfMemory, Unknown};
         for (kind, said) in [
             (NoScript, "NOSCRIPT No matching script. Please use EVAL."),
             (
@@ -198,6 +207,10 @@ mod tests {
             (
                 Forbidden,
                 "ERR The user executing the script can't run this command or subcommand script: 81f3, on @user_script:7.",
+            ),
+            (
+                OutOfMemory,
+                "OOM command not allowed when used memory > 'maxmemory'.",
             ),
             (
                 Other,

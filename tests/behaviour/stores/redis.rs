@@ -228,6 +228,27 @@ async fn a_server_that_can_do_everything_passes_the_check_which_writes_nothing()
     assert_eq!(keys, 0);
 }
 
+/// A touch needs no more memory than its session has. What does is known to the server all the same.
+#[tokio::test]
+async fn a_server_that_is_out_of_memory_still_touches_what_it_has() {
+    let Some(server) = OwnServer::redis(&[]) else {
+        return;
+    };
+    let backend = Redis::at(&url(&server, "")).await;
+    let mut record = logged_in();
+    backend.touching().create(&mut record).await.unwrap();
+    let limit: Result<(), _> = (backend.pool)
+        .custom(fred::cmd!("CONFIG"), vec!["SET", "maxmemory", "1"])
+        .await;
+    limit.unwrap();
+    let expiry = record.expiry_date + Duration::DAY;
+    let store = backend.touching();
+    let touched = store.touch(record.id.into(), expiry, expiry).await;
+    assert_eq!(touched.unwrap(), Touched::Done);
+    assert!(store.save(&record).await.is_err());
+    store.check().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_client_keeps_the_promises_of_touch() {
     let Some(backend) = RedisRs::connect().await else {
