@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use super::{
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
     sql::{
-        ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, in_a_schema, parameters,
-        sql_store,
+        ErrorKind, PAGE, Pool, Statements, TRIES, Table, Value, checked_name, in_a_schema,
+        parameters, sql_store,
     },
     touch::{EncodedLoad, FirstTouch, Touch, Touched},
 };
@@ -174,6 +174,7 @@ impl<P: PostgresPool> PostgresStore<P> {
             )"
         )
         .into();
+        let mut tries = 1;
         loop {
             // A role that may not create needs not to, and gets no notice.
             let rows = pool.rows(&exists, &[Value::Text(name)]).await?;
@@ -182,8 +183,10 @@ impl<P: PostgresPool> PostgresStore<P> {
             }
             for statement in [&create_schema, &create_table] {
                 match pool.execute(statement, &[]).await {
-                    // Another process creates it at the same time.
-                    Err(error) if P::kind(&error) == ErrorKind::Taken => {}
+                    // Another process creates it at the same time, or something else has its name.
+                    Err(error) if P::kind(&error) == ErrorKind::Taken && tries < TRIES => {
+                        tries += 1
+                    }
                     result => drop(result?),
                 }
             }

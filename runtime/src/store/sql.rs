@@ -59,7 +59,7 @@ impl Value<'_> {
 /// What an error of the database means to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// There is a row with this id, or such a table or schema.
+    /// There is a row with this id, or such a table, schema or type.
     Taken,
     /// Another transaction has changed the row meanwhile.
     Conflict,
@@ -96,7 +96,7 @@ pub(super) const PAGE: usize = 1_000;
 pub(super) const AT_ONCE: usize = 100;
 
 /// How often a write is tried again that a racing one has made fail.
-const TRIES: usize = 10;
+pub(super) const TRIES: usize = 10;
 
 /// Sessions in a table of upstream's form.
 #[derive(Clone)]

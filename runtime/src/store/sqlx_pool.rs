@@ -78,7 +78,7 @@ macro_rules! databases {
             kind: |error| match error.code().as_deref() {
                 Some("40001" | "40P01") => ErrorKind::Conflict,
                 Some("42P01" | "3F000") => ErrorKind::NoTable,
-                Some("42P06" | "42P07") => ErrorKind::Taken,
+                Some("42P06" | "42P07" | "42710") => ErrorKind::Taken,
                 _ => ErrorKind::Other,
             }
         );
