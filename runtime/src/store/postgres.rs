@@ -185,7 +185,7 @@ impl<P: PostgresPool> PostgresStore<P> {
                 match pool.execute(statement, &[]).await {
                     // Another process creates it at the same time, or something else has its name.
                     Err(error) if P::kind(&error) == ErrorKind::Taken && tries < TRIES => {
-                        tries += 1
+                        tries += 1;
                     }
                     result => drop(result?),
                 }
