@@ -1,7 +1,9 @@
 //! Where a slow handler waits until the test lets it go on.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
+use axum::{extract::FromRequestParts, http::request::Parts};
+use session_refresh::SessionUser;
 use tokio::sync::Semaphore;
 
 /// A slow handler's gate. Clones share it.
@@ -49,4 +51,20 @@ async fn take(semaphore: &Semaphore) {
         .await
         .expect("a gate is never closed for good")
         .forget();
+}
+
+/// A user who is looked up at the [`Gate`] that is in the request, while the session waits for its refresh.
+#[derive(Debug)]
+pub struct FoundAtGate;
+
+impl SessionUser for FoundAtGate {}
+
+impl<S: Sync> FromRequestParts<S> for FoundAtGate {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let gate = parts.extensions.get::<Gate>();
+        gate.expect("there is a gate").pass().await;
+        Ok(Self)
+    }
 }

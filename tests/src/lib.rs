@@ -13,7 +13,7 @@ mod site;
 pub use app::{CurrentUser, Lookups, login_routes};
 pub use events::{Event, Events};
 pub use failing::FailingStore;
-pub use gate::Gate;
+pub use gate::{FoundAtGate, Gate};
 pub use own_server::{OwnServer, free_port};
 pub use proxy::{Proxy, Wire};
 pub use session_refresh::testing::{CountingStore, Counts, TestClock};

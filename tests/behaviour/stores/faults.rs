@@ -3,20 +3,15 @@
 
 use std::{env, fs, sync::Mutex, time::Duration as StdDuration};
 
-use axum::{
-    Extension, Router,
-    extract::FromRequestParts,
-    http::{StatusCode, request::Parts},
-    routing::get,
-};
+use axum::{Extension, Router, http::StatusCode, routing::get};
 use fred::prelude::{Builder, ClientLike as _, Config, ReconnectPolicy};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use session_refresh::{
-    LifetimeLayer, SessionUser, session_refresh,
+    LifetimeLayer, session_refresh,
     store::{MySqlStore, PostgresStore, RedisStore, Touch},
 };
 use session_refresh_tests::{
-    Client, Gate, OwnServer, Proxy, Server, TestClock, Wire,
+    Client, FoundAtGate, Gate, OwnServer, Proxy, Server, TestClock, Wire,
     backends::{Backend, MySql, Postgres, Redis, Sqlite},
     login_routes,
 };
@@ -37,22 +32,8 @@ const TOUCH_LIMIT: StdDuration = StdDuration::from_millis(200);
 const PATIENCE: StdDuration = StdDuration::from_millis(1500);
 const USERS: usize = 3;
 
-#[session_refresh(interval = "24h", user = SlowlyFound)]
+#[session_refresh(interval = "24h", user = FoundAtGate)]
 async fn under_way() {}
-
-/// A user who is looked up while the session waits for its refresh.
-struct SlowlyFound;
-
-impl SessionUser for SlowlyFound {}
-
-impl<S: Sync> FromRequestParts<S> for SlowlyFound {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        parts.extensions.get::<Gate>().unwrap().pass().await;
-        Ok(Self)
-    }
-}
 
 #[session_refresh(interval = "24h")]
 async fn annotated() {}

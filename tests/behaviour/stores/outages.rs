@@ -2,29 +2,17 @@
 
 use std::time::Duration as StdDuration;
 
-use axum::{Extension, Router, extract::FromRequestParts, http::request::Parts, routing::get};
+use axum::{Extension, Router, routing::get};
 use fred::prelude::*;
-use session_refresh::{LifetimeLayer, SessionUser, session_refresh, store::RedisStore};
-use session_refresh_tests::{Answer, Client, Gate, OwnServer, Server, TestClock, login_routes};
+use session_refresh::{LifetimeLayer, session_refresh, store::RedisStore};
+use session_refresh_tests::{
+    Answer, Client, FoundAtGate, Gate, OwnServer, Server, TestClock, login_routes,
+};
 use time::Duration;
 use tower_sessions::{Expiry, Session, SessionManagerLayer};
 
-#[session_refresh(interval = "24h", user = SlowlyFound)]
+#[session_refresh(interval = "24h", user = FoundAtGate)]
 async fn page() {}
-
-/// A user who is looked up while the session waits for its refresh.
-struct SlowlyFound;
-
-impl SessionUser for SlowlyFound {}
-
-impl<S: Sync> FromRequestParts<S> for SlowlyFound {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        parts.extensions.get::<Gate>().unwrap().pass().await;
-        Ok(Self)
-    }
-}
 
 #[session_refresh(interval = "24h")]
 async fn quick() {}
