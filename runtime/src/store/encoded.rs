@@ -18,13 +18,12 @@ use super::release::RecordRef;
 use super::release::{Data, Record, StoreError};
 #[cfg(feature = "_stores")]
 use super::touch::{FirstTouch, Touched};
-use crate::{lifetime::KEY, session::unquoted};
+use crate::lifetime::KEY;
 
 /// Reads a record: an array of its fields, or a map of them by name, as upstream's `Record` is read. Its expiry is the one
 /// that stands beside it, if there is one.
 pub(super) fn read(bytes: &[u8], beside: Option<OffsetDateTime>) -> Result<Record, StoreError> {
-    let mut record =
-        decode(bytes).map_err(|error| StoreError::Decode(unquoted(error.to_string())))?;
+    let mut record = decode(bytes).map_err(StoreError::decode)?;
     record.expiry_date = beside.unwrap_or(record.expiry_date);
     Ok(record)
 }

@@ -128,12 +128,16 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl StoreError {
-    /// The same without the session's id, which a database may quote, and without what the session holds, which a decoder may.
+    /// That what is stored can't be decoded. Without what it holds, which decoders quote.
+    pub(crate) fn decode(error: impl fmt::Display) -> Self {
+        Self::Decode(unquoted(error.to_string()))
+    }
+
+    /// The same without the session's id, which a database may quote.
     pub(crate) fn about(self, id: SessionId) -> Self {
         match self {
-            Self::Encode(text) => Self::Encode(text),
-            Self::Decode(text) => Self::Decode(unquoted(text)),
             Self::Backend(text) => Self::Backend(without_id(id.0, text)),
+            error => error,
         }
     }
 }
@@ -181,7 +185,7 @@ macro_rules! conversions_of {
                 fn from(error: Error) -> Self {
                     match error {
                         Error::Encode(error) => Self::Encode(error),
-                        Error::Decode(error) => Self::Decode(error),
+                        Error::Decode(error) => Self::decode(error),
                         Error::Backend(error) => Self::Backend(error),
                     }
                 }

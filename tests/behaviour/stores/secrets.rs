@@ -14,7 +14,7 @@ use session_refresh::{
     store::{MySqlStore, PostgresStore, RedisStore, Serialized, SqliteStore, Touch},
 };
 use session_refresh_tests::{
-    Events, FailingStore, OwnServer, Owned, Plain, Sessions, Setup,
+    Event, Events, FailingStore, FoundAtGate, OwnServer, Owned, Plain, Sessions, Setup,
     backends::{Backend as _, MySql, Postgres, Redis, RedisRs, Sqlite},
 };
 use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions, sqlite::SqlitePoolOptions};
@@ -52,8 +52,13 @@ async fn leave(session: Session) -> Result<(), StatusCode> {
     left.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }
 
+/// Its record is damaged between its load and its touch.
+#[session_refresh(interval = "24h", user = FoundAtGate)]
+async fn damaged_meanwhile() {}
+
 fn routes() -> Router {
     Router::new()
+        .route("/damaged_meanwhile", get(damaged_meanwhile))
         .route("/page", get(page))
         .route("/read", get(read))
         .route("/write", post(write))
@@ -158,6 +163,28 @@ async fn on_sqlite() {
     let read_only = options.connect_with((*pool.connect_options()).clone());
     let read_only = SqliteStore::new(read_only.await.unwrap());
     stays_silent("read only", &store, &read_only, unharmed).await;
+}
+
+/// Upstream's store in ours, which touches by a load and a save.
+#[tokio::test]
+async fn of_a_touch_that_can_not_read_the_record() {
+    let backend = Sqlite::connect().await.unwrap();
+    for (what, bytes) in no_records() {
+        let store = Serialized::new(backend.plain());
+        let site = Setup::new(routes()).on(Owned(store)).start().await;
+        let client = site.due().await;
+        let id = client.session_id().unwrap();
+        let events = Events::record();
+        let damage = async { assert!(backend.overwrite(id, &bytes).await) };
+        let answer = site.during(&client, "/damaged_meanwhile", damage).await;
+        assert_eq!(answer.outcome(), "unavailable", "{what}");
+        let events = events.all();
+        let is_failure = |event: &Event| event.text.contains("could not touch the session");
+        assert!(events.iter().any(is_failure), "{what}");
+        for event in events {
+            assert!(!event.text.contains(SECRET), "{what}: {event:?}");
+        }
+    }
 }
 
 #[tokio::test]
