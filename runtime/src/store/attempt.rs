@@ -99,15 +99,7 @@ impl Attempts {
 
     /// Waits for the store no longer than the limit; `Err` is what to report.
     pub(super) async fn in_time<F: Future>(&self, work: F) -> Result<F::Output, String> {
-        let deadline = Instant::now() + self.limit;
-        before(deadline, pin!(work))
-            .await
-            .map_err(|_| self.no_answer())
-    }
-
-    fn no_answer(&self) -> String {
-        let limit = humantime::format_duration(self.limit);
-        format!("no answer within {limit}")
+        within(self.limit, work).await
     }
 
     /// Touches a session, unless touches are paused. If one of this session is under way, waits for that.
@@ -177,7 +169,7 @@ impl Attempts {
                 return;
             }
             Ok(Err(error)) => (SessionError::of(id.0, error), false),
-            Err(_) => (SessionError::of(id.0, self.no_answer()), true),
+            Err(_) => (SessionError::of(id.0, no_answer(self.limit)), true),
         };
         touching.end("failed");
         let failures = self.shared.failures.fetch_add(1, Ordering::Relaxed) + 1;
@@ -201,8 +193,18 @@ impl Attempts {
     }
 }
 
+/// Waits for a store no longer than that; `Err` is what to report.
+pub(super) async fn within<F: Future>(limit: Duration, work: F) -> Result<F::Output, String> {
+    let done = before(Instant::now() + limit, pin!(work)).await;
+    done.map_err(|_| no_answer(limit))
+}
+
+fn no_answer(limit: Duration) -> String {
+    format!("no answer within {}", humantime::format_duration(limit))
+}
+
 /// Waits until then at the latest.
-pub(super) async fn before<F: Future + ?Sized>(
+async fn before<F: Future + ?Sized>(
     deadline: Instant,
     mut work: Pin<&mut F>,
 ) -> Result<F::Output, Elapsed> {

@@ -4,20 +4,16 @@ use std::{
     collections::HashMap,
     fmt,
     marker::PhantomData,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use axum::BoxError;
 use time::OffsetDateTime;
-use tokio::{
-    sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
-    time::Instant,
-};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::{
-    attempt::before,
+    attempt::within,
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, StoreOf, session_store},
     touch::{FirstTouch, Touch, Touched, touch_first},
 };
@@ -119,11 +115,9 @@ impl<S: Send + Sync + 'static, R> Serialized<S, R> {
                     Err(error) => Err(StoreError::Backend(error.to_string())),
                 })
         };
-        let done = before(Instant::now() + self.limit, pin!(in_turn)).await;
-        done.unwrap_or_else(|_| {
-            let limit = humantime::format_duration(self.limit);
-            Err(StoreError::Backend(format!("no answer within {limit}")))
-        })
+        within(self.limit, in_turn)
+            .await
+            .map_err(StoreError::Backend)?
     }
 }
 
@@ -340,8 +334,7 @@ mod tests {
         let turns = Turns::default();
         let mut loads = [turns.queue(SessionId(1)), turns.queue(SessionId(1))];
         let at_once = async |turn: &mut Turn, access| {
-            let comes = pin!(turn.comes(access));
-            before(Instant::now(), comes).await.is_ok()
+            within(Duration::ZERO, turn.comes(access)).await.is_ok()
         };
         for load in &mut loads {
             assert!(at_once(load, Access::Load).await);
