@@ -202,11 +202,14 @@ impl<C: RedisClient> RedisStore<C> {
     /// If commands are missing, which the error names, or the server can't be asked.
     pub async fn check(&self) -> Result<(), RedisCheckError> {
         let (mut forbidden, mut unknown) = (Vec::<String>::new(), Vec::new());
-        let mut refuses = |command: &str, kind| {
+        // Whether it is known now if the server would run the command.
+        let mut learns = |command: &str, kind| {
             let commands = match kind {
                 FailureKind::Forbidden => &mut forbidden,
                 FailureKind::Unknown => &mut unknown,
-                _ => return false,
+                // It would, if it had the script or the memory.
+                FailureKind::NoScript | FailureKind::OutOfMemory => return true,
+                FailureKind::Other => return false,
             };
             if !commands.iter().any(|known| known == command) {
                 commands.push(command.to_owned());
@@ -232,17 +235,14 @@ impl<C: RedisClient> RedisStore<C> {
             match self.client.run(command, key_at, arguments).await {
                 Ok(reply) if command == "EVAL" => in_scripts = reply,
                 Ok(_) => {}
-                // The server would run it, if it had the script or the memory.
-                Err(failure) if failure.is_of_the_moment() => {}
-                Err(failure) if refuses(command, failure.kind) => {}
+                Err(failure) if learns(command, failure.kind) => {}
                 Err(failure) => return Err(failure.into()),
             }
         }
         if let Reply::Bytes(lines) = in_scripts {
             for line in String::from_utf8_lossy(&lines).lines() {
                 let (command, words) = line.split_once(' ').unwrap_or((line, ""));
-                let kind = FailureKind::of(words);
-                if kind != FailureKind::OutOfMemory && !refuses(command, kind) {
+                if !learns(command, FailureKind::of(words)) {
                     return Err(RedisCheckError(line.to_owned()));
                 }
             }

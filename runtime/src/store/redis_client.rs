@@ -90,11 +90,6 @@ impl Failure {
         matches!(self.kind, FailureKind::Forbidden | FailureKind::Unknown)
     }
 
-    /// Whether the server would run this command in other circumstances.
-    pub(super) fn is_of_the_moment(&self) -> bool {
-        matches!(self.kind, FailureKind::NoScript | FailureKind::OutOfMemory)
-    }
-
     /// An answer that the command does not have. It is not repeated: it may be anything.
     pub(super) fn unexpected() -> Self {
         Self {
