@@ -39,6 +39,30 @@ struct State {
     cuts: usize,
 }
 
+/// What one connection sees of that.
+struct Sees {
+    state: watch::Receiver<State>,
+    cuts_before: usize,
+}
+
+impl Sees {
+    fn from_now(state: &watch::Sender<State>) -> Self {
+        let state = state.subscribe();
+        let cuts_before = state.borrow().cuts;
+        Self { state, cuts_before }
+    }
+
+    fn wire(&self) -> Wire {
+        self.state.borrow().wire
+    }
+
+    async fn is_cut(&mut self) {
+        let cuts_before = self.cuts_before;
+        let is_cut = |state: &State| state.wire == Wire::IsCut || state.cuts != cuts_before;
+        let _cut = self.state.wait_for(is_cut).await;
+    }
+}
+
 /// Stands between stores and a server on 127.0.0.1.
 #[derive(Debug)]
 pub struct Proxy {
@@ -61,10 +85,10 @@ impl Proxy {
             cuts: 0,
         }));
         let sent = Arc::<AtomicUsize>::default();
-        let (sees, counter) = (Arc::clone(&state), Arc::clone(&sent));
+        let (seen, counter) = (Arc::clone(&state), Arc::clone(&sent));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if sees.borrow().wire == Wire::IsCut {
+                if seen.borrow().wire == Wire::IsCut {
                     continue;
                 }
                 let Ok(server) = TcpStream::connect(&server).await else {
@@ -72,9 +96,9 @@ impl Proxy {
                 };
                 let ((from_client, to_client), (from_server, to_server)) =
                     (client.into_split(), server.into_split());
-                let state = sees.subscribe();
-                tokio::spawn(asks(from_client, to_server, state, Arc::clone(&counter)));
-                tokio::spawn(answers(from_server, to_client, sees.subscribe()));
+                let (asked, answered) = (Sees::from_now(&seen), Sees::from_now(&seen));
+                tokio::spawn(asks(from_client, to_server, asked, Arc::clone(&counter)));
+                tokio::spawn(answers(from_server, to_client, answered));
             }
         });
         Self { port, state, sent }
@@ -109,11 +133,11 @@ impl Proxy {
 async fn asks(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut state: watch::Receiver<State>,
+    mut sees: Sees,
     sent: Arc<AtomicUsize>,
 ) {
     let mut buffer = vec![0; 65_536];
-    while let Some(read) = read(&mut from, &mut buffer, &mut state).await {
+    while let Some(read) = read(&mut from, &mut buffer, &mut sees).await {
         sent.fetch_add(read, Ordering::SeqCst);
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
@@ -122,31 +146,17 @@ async fn asks(
 }
 
 /// How many bytes have come, until the wire is cut at either end or here.
-async fn read(
-    from: &mut OwnedReadHalf,
-    buffer: &mut [u8],
-    state: &mut watch::Receiver<State>,
-) -> Option<usize> {
-    let cuts = state.borrow().cuts;
-    let cut = async {
-        let is_cut = |state: &State| state.wire == Wire::IsCut || state.cuts != cuts;
-        let _cut = state.wait_for(is_cut).await;
-    };
+async fn read(from: &mut OwnedReadHalf, buffer: &mut [u8], sees: &mut Sees) -> Option<usize> {
     tokio::select! {
         read = from.read(buffer) => read.ok().filter(|read| *read > 0),
-        () = cut => None,
+        () = sees.is_cut() => None,
     }
 }
 
-async fn answers(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut state: watch::Receiver<State>,
-) {
+async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut sees: Sees) {
     let mut buffer = vec![0; 65_536];
-    while let Some(read) = read(&mut from, &mut buffer, &mut state).await {
-        let now = state.borrow().wire;
-        match now {
+    while let Some(read) = read(&mut from, &mut buffer, &mut sees).await {
+        match sees.wire() {
             Wire::Works => {}
             Wire::IsCut => return,
             Wire::Delays(by) => tokio::time::sleep(by).await,
