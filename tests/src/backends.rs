@@ -6,7 +6,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use session_refresh::store::{
     MySqlStore, PostgresStore, RedisStore, Serialized, SqliteStore, Touch,
 };
-use sqlx::{MySqlPool, PgPool, SqlitePool, sqlite::SqliteConnectOptions};
+use sqlx::{MySqlPool, PgPool, SqlitePool, Transaction, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use tower_sessions::{MemoryStore, SessionStore, session::Id};
 use tower_sessions_redis_store::fred::{
@@ -200,6 +200,18 @@ impl Backend for Postgres {
 }
 
 impl Postgres {
+    /// Somebody else's transaction that holds a session's row, until it ends.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn locked(&self, id: Id) -> Transaction<'static, sqlx::Postgres> {
+        let mut lock = self.pool.begin().await.expect("PostgreSQL answers");
+        let row = r#"select from "tower_sessions"."session" where id = $1 for update"#;
+        let row = sqlx::query(row).bind(id.to_string()).execute(&mut *lock);
+        row.await.expect("nobody else holds it");
+        lock
+    }
+
     /// The same sessions through ours, on sqlx 0.9.
     ///
     /// # Panics
@@ -250,6 +262,18 @@ impl Backend for MySql {
 }
 
 impl MySql {
+    /// Somebody else's transaction that holds a session's row, until it ends.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    pub async fn locked(&self, id: Id) -> Transaction<'static, sqlx::MySql> {
+        let mut lock = self.pool.begin().await.expect("MySQL answers");
+        let row = "select 1 from tower_sessions.session where id = ? for update";
+        let row = sqlx::query(row).bind(id.to_string()).execute(&mut *lock);
+        row.await.expect("nobody else holds it");
+        lock
+    }
+
     /// The same sessions through ours, on sqlx 0.9.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ use fred::prelude::{Builder, ClientLike as _, Config, ReconnectPolicy};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use session_refresh::{
     LifetimeLayer, session_refresh,
-    store::{MySqlStore, PostgresStore, RedisStore, Touch},
+    store::{MySqlStore, PostgresStore, RedisClient, RedisStore, Touch},
 };
 use session_refresh_tests::{
     Client, FoundAtGate, Gate, OwnServer, Proxy, Server, TestClock, Wire,
@@ -88,10 +88,6 @@ impl Fault {
 }
 
 impl Site<'_> {
-    fn port(&self) -> u16 {
-        self.server.as_ref().map_or(0, |server| server.port())
-    }
-
     fn breaks(&mut self, fault: Fault) {
         match (fault, &mut self.server, self.proxy) {
             (Fault::Wire(_, wire), _, Some(proxy)) => proxy.now(wire),
@@ -260,6 +256,7 @@ fn are_in_the_guide(rows: &[String]) {
 
     let _one_at_a_time = GUIDE_IS_WRITTEN.lock().unwrap();
     let mut guide = fs::read_to_string(GUIDE).unwrap();
+    let is_updated = env::var_os("UPDATE_EXPECT").is_some();
     for row in rows {
         println!("{row}");
         let of = row.splitn(4, '|').take(3).collect::<Vec<_>>().join("|");
@@ -269,7 +266,7 @@ fn are_in_the_guide(rows: &[String]) {
         let written = written
             .unwrap_or_else(|| panic!("the guide has no row `{of}|`"))
             .to_owned();
-        if env::var_os("UPDATE_EXPECT").is_some() {
+        if is_updated {
             guide = guide.replace(&written, row);
         } else {
             assert_eq!(
@@ -278,7 +275,9 @@ fn are_in_the_guide(rows: &[String]) {
             );
         }
     }
-    fs::write(GUIDE, guide).unwrap();
+    if is_updated {
+        fs::write(GUIDE, guide).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -296,15 +295,7 @@ async fn on_postgres() {
     let store = PostgresStore::new(options.connect(&url(proxy.port())).await.unwrap());
     let mut site = site(store, Some(&mut server), Some(&proxy)).await;
     let mut rows = rows_of_the_store("PostgreSQL", &mut site).await;
-    let locked = async |id: Id| {
-        let mut lock = direct.pool.begin().await.unwrap();
-        sqlx::query(r#"select from "tower_sessions"."session" where id = $1 for update"#)
-            .bind(id.to_string())
-            .execute(&mut *lock)
-            .await
-            .unwrap();
-        lock
-    };
+    let locked = async |id| direct.locked(id).await;
     let unlock = async |lock: sqlx::Transaction<'_, sqlx::Postgres>| lock.rollback().await.unwrap();
     rows.push(row_of_a_session("PostgreSQL", LOCKED, &site, locked, unlock).await);
     rows.push(row_of_a_damaged_session("PostgreSQL", &site, &direct).await);
@@ -326,15 +317,7 @@ async fn on_mariadb() {
     let store = MySqlStore::new(options.connect(&url(proxy.port())).await.unwrap());
     let mut site = site(store, Some(&mut server), Some(&proxy)).await;
     let mut rows = rows_of_the_store("MariaDB", &mut site).await;
-    let locked = async |id: Id| {
-        let mut lock = direct.pool.begin().await.unwrap();
-        sqlx::query("select 1 from tower_sessions.session where id = ? for update")
-            .bind(id.to_string())
-            .execute(&mut *lock)
-            .await
-            .unwrap();
-        lock
-    };
+    let locked = async |id| direct.locked(id).await;
     let unlock = async |lock: sqlx::Transaction<'_, sqlx::MySql>| lock.rollback().await.unwrap();
     rows.push(row_of_a_session("MariaDB", LOCKED, &site, locked, unlock).await);
     rows.push(row_of_a_damaged_session("MariaDB", &site, &direct).await);
@@ -354,10 +337,27 @@ async fn on_redis_by_fred() {
         .build_pool(2)
         .unwrap();
     pool.init().await.unwrap();
-    let mut site = site(RedisStore::new(pool), Some(&mut server), Some(&proxy)).await;
-    let direct = Redis::at(&format!("redis://127.0.0.1:{}", site.port())).await;
-    let mut rows = vec![row_of_a_damaged_session("Redis, fred", &site, &direct).await];
-    rows.extend(rows_of_the_store("Redis, fred", &mut site).await);
+    of_redis("Redis, fred", RedisStore::new(pool), &mut server, &proxy).await;
+}
+
+/// Its rows, whatever its client.
+async fn of_redis<C: RedisClient>(
+    name: &str,
+    store: RedisStore<C>,
+    server: &mut OwnServer,
+    proxy: &Proxy,
+) {
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let mut site = site(store, Some(server), Some(proxy)).await;
+    let direct = Redis::at(&url).await;
+    let mut rows = vec![row_of_a_damaged_session(name, &site, &direct).await];
+    rows.extend(rows_of_the_store(name, &mut site).await);
+    // Whatever has become of its client, nobody has been logged out.
+    let direct = Redis::at(&url).await;
+    for client in &site.clients {
+        let id = client.session_id().unwrap();
+        assert!(direct.plain().load(&id).await.unwrap().is_some());
+    }
     are_in_the_guide(&rows);
 }
 
@@ -374,17 +374,7 @@ async fn on_redis_by_redis_rs() {
         .set_connection_timeout(Some(PATIENCE / 3));
     let connection = ConnectionManager::new_with_config(client, config).await;
     let store = RedisStore::new(connection.unwrap());
-    let mut site = site(store, Some(&mut server), Some(&proxy)).await;
-    let direct = Redis::at(&format!("redis://127.0.0.1:{}", site.port())).await;
-    let mut rows = vec![row_of_a_damaged_session("Redis, redis-rs", &site, &direct).await];
-    rows.extend(rows_of_the_store("Redis, redis-rs", &mut site).await);
-    // Whatever has become of its client, nobody has been logged out.
-    let direct = Redis::at(&format!("redis://127.0.0.1:{}", site.port())).await;
-    for client in &site.clients {
-        let id = client.session_id().unwrap();
-        assert!(direct.plain().load(&id).await.unwrap().is_some());
-    }
-    are_in_the_guide(&rows);
+    of_redis("Redis, redis-rs", store, &mut server, &proxy).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,12 +53,7 @@ async fn a_row_that_is_locked_costs_nobody_else_a_page_or_a_refresh() {
     }
     clock.advance(Duration::DAY);
 
-    let mut lock = postgres.pool.begin().await.unwrap();
-    sqlx::query(r#"select 1 from "tower_sessions"."session" where id = $1 for update"#)
-        .bind(locked.session_id().unwrap().to_string())
-        .execute(&mut *lock)
-        .await
-        .unwrap();
+    let lock = postgres.locked(locked.session_id().unwrap()).await;
     let ask = |client: &Client| {
         let client = client.clone();
         tokio::spawn(async move { client.get("/page").await })

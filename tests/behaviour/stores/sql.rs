@@ -19,7 +19,7 @@ use tower_sessions::{
 };
 
 /// Connections to PostgreSQL that are set up by a statement.
-async fn postgres(set_up: &'static str) -> Option<PgPool> {
+pub(super) async fn postgres(set_up: &'static str) -> Option<PgPool> {
     let server = Postgres::connect().await?;
     let options = PgPoolOptions::new().after_connect(move |connection, _| {
         Box::pin(async move {
@@ -32,7 +32,7 @@ async fn postgres(set_up: &'static str) -> Option<PgPool> {
 }
 
 /// The same to MySQL or MariaDB.
-async fn mysql(set_up: &'static str) -> Option<MySqlPool> {
+pub(super) async fn mysql(set_up: &'static str) -> Option<MySqlPool> {
     let server = MySql::connect().await?;
     let options = MySqlPoolOptions::new().after_connect(move |connection, _| {
         Box::pin(async move {
@@ -113,23 +113,13 @@ async fn a_touch_of_a_locked_session_is_not_due_and_revives_nothing() {
     if let Some(backend) = Postgres::connect().await {
         let store = backend.touching();
         let record = created(&store, Duration::SECOND).await;
-        let mut lock = backend.pool.begin().await.unwrap();
-        sqlx::query(r#"select from "tower_sessions"."session" where id = $1 for update"#)
-            .bind(record.id.to_string())
-            .execute(&mut *lock)
-            .await
-            .unwrap();
+        let lock = backend.locked(record.id).await;
         is_skipped(&store, record.id, lock.rollback()).await;
     }
     if let Some(backend) = MySql::connect().await {
         let store = backend.touching();
         let record = created(&store, Duration::SECOND).await;
-        let mut lock = backend.pool.begin().await.unwrap();
-        sqlx::query("select 1 from tower_sessions.session where id = ? for update")
-            .bind(record.id.to_string())
-            .execute(&mut *lock)
-            .await
-            .unwrap();
+        let lock = backend.locked(record.id).await;
         is_skipped(&store, record.id, lock.rollback()).await;
     }
 }
