@@ -15,11 +15,13 @@ use session_refresh::{
 };
 use session_refresh_tests::{
     Event, Events, FailingStore, FoundAtGate, OwnServer, Owned, Plain, Sessions, Setup,
-    backends::{Backend as _, MySql, Postgres, Redis, RedisRs, Sqlite},
+    backends::{Backend, MySql, Postgres, Redis, RedisRs, Sqlite},
 };
-use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions, sqlite::SqlitePoolOptions};
+use sqlx::sqlite::SqlitePoolOptions;
 use time::Duration;
 use tower_sessions::{MemoryStore, Session, SessionStore, session::Id};
+
+use super::sql::{mysql, postgres};
 
 const SECRET: &str = "what only this user may know";
 
@@ -137,21 +139,29 @@ fn no_records() -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
+/// What goes wrong with any of them: records, the table, the right to write.
+async fn of_a_database<B: Backend>(backend: &B, missing: B::Touching, read_only: B::Touching) {
+    let store = backend.touching();
+    for (what, bytes) in no_records() {
+        let damage = async |id| assert!(backend.overwrite(id, &bytes).await);
+        stays_silent(what, &store, &store, damage).await;
+    }
+    stays_silent("no table", &store, &missing, unharmed).await;
+    stays_silent("read only", &store, &read_only, unharmed).await;
+}
+
 #[tokio::test]
 async fn on_sqlite() {
     let Some(backend) = Sqlite::connect().await else {
         return;
     };
-    let (store, pool) = (backend.touching(), &backend.pool);
     for (what, bytes) in no_records() {
-        let damage = async |id| assert!(backend.overwrite(id, &bytes).await);
-        stays_silent(what, &store, &store, &damage).await;
         // Upstream's store repeats what the decoder says.
-        let theirs = Serialized::new(backend.plain());
-        stays_silent_on(what, Owned(theirs.clone()), Owned(theirs), &damage).await;
+        let damage = async |id| assert!(backend.overwrite(id, &bytes).await);
+        let theirs = Owned(Serialized::new(backend.plain()));
+        stays_silent_on(what, theirs.clone(), theirs, &damage).await;
     }
     let missing = backend.touching().with_table_name("missing").unwrap();
-    stays_silent("no table", &store, &missing, unharmed).await;
     let options = SqlitePoolOptions::new().after_connect(|connection, _| {
         Box::pin(async move {
             sqlx::query("pragma query_only = on")
@@ -160,9 +170,13 @@ async fn on_sqlite() {
             Ok(())
         })
     });
-    let read_only = options.connect_with((*pool.connect_options()).clone());
-    let read_only = SqliteStore::new(read_only.await.unwrap());
-    stays_silent("read only", &store, &read_only, unharmed).await;
+    let read_only = options.connect_with((*backend.pool.connect_options()).clone());
+    of_a_database(
+        &backend,
+        missing,
+        SqliteStore::new(read_only.await.unwrap()),
+    )
+    .await;
 }
 
 /// Upstream's store in ours, which touches by a load and a save.
@@ -192,26 +206,13 @@ async fn on_postgres() {
     let Some(backend) = Postgres::connect().await else {
         return;
     };
-    let (store, pool) = (backend.touching(), &backend.pool);
-    for (what, bytes) in no_records() {
-        let damage = async |id| assert!(backend.overwrite(id, &bytes).await);
-        stays_silent(what, &store, &store, damage).await;
-    }
-    let missing = backend
-        .touching()
+    let missing = (backend.touching())
         .with_table_name("missing", "missing")
         .unwrap();
-    stays_silent("no table", &store, &missing, unharmed).await;
-    let options = PgPoolOptions::new().after_connect(|connection, _| {
-        Box::pin(async move {
-            let read_only = "set default_transaction_read_only = on";
-            sqlx::query(read_only).execute(connection).await?;
-            Ok(())
-        })
-    });
-    let read_only = options.connect_with((*pool.connect_options()).clone());
-    let read_only = PostgresStore::new(read_only.await.unwrap());
-    stays_silent("read only", &store, &read_only, unharmed).await;
+    let read_only = postgres("set default_transaction_read_only = on")
+        .await
+        .unwrap();
+    of_a_database(&backend, missing, PostgresStore::new(read_only)).await;
     // A trigger that says what a touch or save is about.
     let talkative = backend
         .touching()
@@ -223,6 +224,7 @@ async fn on_postgres() {
         create or replace trigger says_all before update or delete on talkative.session for each row execute function \
         talkative.says_all()";
     let silent = "drop trigger if exists says_all on talkative.session";
+    let pool = &backend.pool;
     sqlx::raw_sql(silent).execute(pool).await.unwrap();
     let damage = async |_| {
         sqlx::raw_sql(says_all).execute(pool).await.unwrap();
@@ -237,26 +239,11 @@ async fn on_mysql() {
     let Some(backend) = MySql::connect().await else {
         return;
     };
-    let (store, pool) = (backend.touching(), &backend.pool);
-    for (what, bytes) in no_records() {
-        let damage = async |id| assert!(backend.overwrite(id, &bytes).await);
-        stays_silent(what, &store, &store, damage).await;
-    }
-    let missing = backend
-        .touching()
+    let missing = (backend.touching())
         .with_table_name("missing", "missing")
         .unwrap();
-    stays_silent("no table", &store, &missing, unharmed).await;
-    let options = MySqlPoolOptions::new().after_connect(|connection, _| {
-        Box::pin(async move {
-            let read_only = "set session transaction read only";
-            sqlx::query(read_only).execute(connection).await?;
-            Ok(())
-        })
-    });
-    let read_only = options.connect_with((*pool.connect_options()).clone());
-    let read_only = MySqlStore::new(read_only.await.unwrap());
-    stays_silent("read only", &store, &read_only, unharmed).await;
+    let read_only = mysql("set session transaction read only").await.unwrap();
+    of_a_database(&backend, missing, MySqlStore::new(read_only)).await;
 }
 
 #[tokio::test]
