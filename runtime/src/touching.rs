@@ -123,6 +123,11 @@ impl TouchRefresh {
                     .max(Some(self.extension.at_least().into())),
                 ..self.unrefreshed
             },
+            // Somebody else is writing the session. What he does to it is not known.
+            TouchResult::Busy => RefreshInfo {
+                refreshed_at: None,
+                ..self.unrefreshed
+            },
             TouchResult::Gone => RefreshInfo::without_session(Outcome::Gone),
             TouchResult::Failed => self.unrefreshed.with(Outcome::Unavailable),
         };

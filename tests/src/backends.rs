@@ -31,6 +31,10 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
     fn touching(&self) -> Self::Touching;
     /// Puts these bytes in the place of a session's record. Answers whether the store keeps records as bytes.
     fn overwrite(&self, id: Id, bytes: &[u8]) -> impl Future<Output = bool> + Send;
+    /// Deletes what has ended, where the store does not do that by itself.
+    fn sweep(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// Runs generic tests `async fn test<B: Backend>(backend: B)` on every store.
@@ -146,6 +150,11 @@ impl Backend for Sqlite {
         let set = set.bind(bytes).bind(id.to_string()).execute(&self.pool);
         set.await.expect("a file can be written").rows_affected() == 1
     }
+
+    async fn sweep(&self) {
+        let swept = self.touching().delete_expired().await;
+        swept.expect("the store is up");
+    }
 }
 
 impl Sqlite {
@@ -196,6 +205,11 @@ impl Backend for Postgres {
         let set = sqlx::query(r#"update "tower_sessions"."session" set data = $1 where id = $2"#);
         let set = set.bind(bytes).bind(id.to_string()).execute(&self.pool);
         set.await.expect("PostgreSQL answers").rows_affected() == 1
+    }
+
+    async fn sweep(&self) {
+        let swept = self.touching().delete_expired().await;
+        swept.expect("the store is up");
     }
 }
 
@@ -258,6 +272,11 @@ impl Backend for MySql {
         let set = sqlx::query("update tower_sessions.session set data = ? where id = ?");
         let set = set.bind(bytes).bind(id.to_string()).execute(&self.pool);
         set.await.expect("MySQL answers").rows_affected() == 1
+    }
+
+    async fn sweep(&self) {
+        let swept = self.touching().delete_expired().await;
+        swept.expect("the store is up");
     }
 }
 

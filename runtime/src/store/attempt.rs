@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{release::SessionId, touch::Touched};
-use crate::{events, metrics::Touching, session::SessionError};
+use crate::{events, metrics::Touching, schedule::Extension, session::SessionError};
 
 /// How long the store may take if the application does not say.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(2);
@@ -66,7 +66,14 @@ struct State {
 #[derive(Debug, Default)]
 struct OfSession {
     backoff: Backoff,
-    under_way: Option<watch::Receiver<Option<Ended>>>,
+    under_way: Option<UnderWay>,
+}
+
+/// A touch that is under way.
+#[derive(Clone, Debug)]
+struct UnderWay {
+    extension: Extension,
+    ended: watch::Receiver<Option<Ended>>,
 }
 
 /// What became of a touch, for everybody who waits for it.
@@ -102,29 +109,45 @@ impl Attempts {
         within(self.limit, work).await
     }
 
-    /// Touches a session, unless touches are paused. If one of this session is under way, waits for that.
-    pub(super) async fn touch(&self, id: SessionId, work: Work) -> Ended {
-        let (mut ended, is_own) = self.begin(id, work)?;
-        // Its task tells in time. If it tells nothing, it has panicked.
-        let ended = ended.wait_for(Option::is_some).await;
-        let ended = ended.ok().and_then(|ended| *ended);
-        match ended.unwrap_or(Err(TouchFailed)) {
-            // Somebody else was faster.
-            Ok(Touched::Done) if !is_own => Ok(Touched::NotDue),
-            ended => ended,
+    /// Touches a session, unless touches are paused. If one of this session is under way, waits for that, and for nothing more
+    /// if its end tells as much.
+    pub(super) async fn touch(&self, id: SessionId, extension: Extension, work: Work) -> Ended {
+        let mut work = Some(work);
+        loop {
+            let UnderWay {
+                mut ended,
+                extension: theirs,
+            } = self.begin(id, extension, &mut work)?;
+            // Its task tells in time. If it tells nothing, it has panicked.
+            let ended = ended.wait_for(Option::is_some).await;
+            let ended = ended.ok().and_then(|ended| *ended);
+            let touched = ended.unwrap_or(Err(TouchFailed))?;
+            if work.is_none() {
+                return Ok(touched);
+            }
+            // Somebody else was faster: so late does the session end now.
+            let ends_at_least = match touched {
+                Touched::Done => theirs.expiry,
+                Touched::NotDue => theirs.at_least(),
+                Touched::Gone | Touched::Busy => return Ok(touched),
+            };
+            if ends_at_least >= extension.at_least() {
+                return Ok(Touched::NotDue);
+            }
         }
     }
 
-    /// The touch that is under way, and whether this is it.
+    /// The touch that is under way. If none is, begins the one that is wanted, and takes the work.
     fn begin(
         &self,
         id: SessionId,
-        work: Work,
-    ) -> Result<(watch::Receiver<Option<Ended>>, bool), TouchFailed> {
+        extension: Extension,
+        work: &mut Option<Work>,
+    ) -> Result<UnderWay, TouchFailed> {
         let mut state = self.shared.state();
         if let Some(session) = state.sessions.get(&id) {
             if let Some(under_way) = &session.under_way {
-                return Ok((under_way.clone(), false));
+                return Ok(under_way.clone());
             }
             if session.backoff.is_pausing() {
                 return Err(TouchFailed);
@@ -134,11 +157,13 @@ impl Attempts {
         let (tell, ended) = watch::channel(None);
         let session = state.sessions.entry(id).or_default();
         let of_session = session.backoff.attempt().ok_or(TouchFailed)?;
-        session.under_way = Some(ended.clone());
+        let under_way = UnderWay { ended, extension };
+        session.under_way = Some(under_way.clone());
         drop(state);
         let attempt = Attempt { of_all, of_session };
+        let work = work.take().ok_or(TouchFailed)?;
         tokio::spawn(self.clone().run(id, work, attempt, tell));
-        Ok((ended, true))
+        Ok(under_way)
     }
 
     /// Runs the touch to its end, and tells as soon as it is known what became of it.
@@ -339,6 +364,7 @@ mod tests {
     use tokio::{sync::oneshot, time::timeout};
 
     use super::*;
+    use crate::schedule::Millis;
 
     #[tokio::test(start_paused = true)]
     async fn pauses_double_after_three_failures_and_end_with_a_success() {
@@ -372,6 +398,12 @@ mod tests {
         assert_eq!(pauses, [FIRST_PAUSE]);
     }
 
+    /// To the time 2 if the session ends by 1.
+    const EXTENSION: Extension = Extension {
+        expiry: Millis::clamp(2),
+        due_before: Millis::clamp(1),
+    };
+
     fn fails() -> Work {
         Box::pin(async { Err("it fails".into()) })
     }
@@ -394,14 +426,34 @@ mod tests {
     async fn one_sessions_trouble_pauses_nobody_else() {
         let attempts = Attempts::default();
         for _ in 0..20 {
-            assert!(attempts.touch(SessionId(1), fails()).await.is_err());
+            assert!(
+                attempts
+                    .touch(SessionId(1), EXTENSION, fails())
+                    .await
+                    .is_err()
+            );
             tokio::time::advance(LONGEST_PAUSE).await;
-            assert!(attempts.touch(SessionId(1), fails()).await.is_err());
-            assert!(attempts.touch(SessionId(2), succeeds()).await.is_ok());
+            assert!(
+                attempts
+                    .touch(SessionId(1), EXTENSION, fails())
+                    .await
+                    .is_err()
+            );
+            assert!(
+                attempts
+                    .touch(SessionId(2), EXTENSION, succeeds())
+                    .await
+                    .is_ok()
+            );
         }
         // It is paused itself.
         let failures = attempts.failures();
-        assert!(attempts.touch(SessionId(1), fails()).await.is_err());
+        assert!(
+            attempts
+                .touch(SessionId(1), EXTENSION, fails())
+                .await
+                .is_err()
+        );
         assert_eq!(attempts.failures(), failures);
     }
 
@@ -409,13 +461,33 @@ mod tests {
     async fn a_store_that_fails_for_everybody_is_paused_for_everybody() {
         let attempts = Attempts::default();
         for id in 0..3 {
-            assert!(attempts.touch(SessionId(id), fails()).await.is_err());
+            assert!(
+                attempts
+                    .touch(SessionId(id), EXTENSION, fails())
+                    .await
+                    .is_err()
+            );
         }
-        assert!(attempts.touch(SessionId(3), succeeds()).await.is_err());
+        assert!(
+            attempts
+                .touch(SessionId(3), EXTENSION, succeeds())
+                .await
+                .is_err()
+        );
         assert_eq!(attempts.failures(), 3);
         tokio::time::advance(FIRST_PAUSE).await;
-        assert!(attempts.touch(SessionId(3), succeeds()).await.is_ok());
-        assert!(attempts.touch(SessionId(4), succeeds()).await.is_ok());
+        assert!(
+            attempts
+                .touch(SessionId(3), EXTENSION, succeeds())
+                .await
+                .is_ok()
+        );
+        assert!(
+            attempts
+                .touch(SessionId(4), EXTENSION, succeeds())
+                .await
+                .is_ok()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -424,14 +496,14 @@ mod tests {
         let (end, work) = hangs();
         let first = tokio::spawn({
             let attempts = attempts.clone();
-            async move { attempts.touch(SessionId(1), work).await }
+            async move { attempts.touch(SessionId(1), EXTENSION, work).await }
         });
         tokio::task::yield_now().await;
         // Were they asked, these would fail.
         let others: Vec<_> = (0..10)
             .map(|_| {
                 let attempts = attempts.clone();
-                tokio::spawn(async move { attempts.touch(SessionId(1), fails()).await })
+                tokio::spawn(async move { attempts.touch(SessionId(1), EXTENSION, fails()).await })
             })
             .collect();
         tokio::task::yield_now().await;
@@ -440,7 +512,57 @@ mod tests {
         for other in others {
             assert_eq!(other.await.unwrap().unwrap(), Touched::NotDue);
         }
-        assert!(attempts.touch(SessionId(1), succeeds()).await.is_ok());
+        assert!(
+            attempts
+                .touch(SessionId(1), EXTENSION, succeeds())
+                .await
+                .is_ok()
+        );
+    }
+
+    /// What the other touch has found out is less than what is asked.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_tells_too_little_is_not_taken_over() {
+        for (theirs, extension, expected) in [
+            (Touched::Done, EXTENSION, Touched::NotDue),
+            (Touched::NotDue, EXTENSION, Touched::NotDue),
+            // It may still end before 2.
+            (
+                Touched::NotDue,
+                Extension {
+                    due_before: EXTENSION.expiry,
+                    ..EXTENSION
+                },
+                Touched::Done,
+            ),
+            // It ends at 2.
+            (
+                Touched::Done,
+                Extension {
+                    expiry: Millis::clamp(4),
+                    due_before: Millis::clamp(3),
+                },
+                Touched::Done,
+            ),
+            (
+                Touched::Gone,
+                Extension {
+                    expiry: Millis::clamp(4),
+                    due_before: Millis::clamp(3),
+                },
+                Touched::Gone,
+            ),
+        ] {
+            let attempts = Attempts::default();
+            let work = Box::pin(async move {
+                tokio::task::yield_now().await;
+                Ok(theirs)
+            });
+            let first = attempts.touch(SessionId(1), EXTENSION, work);
+            let second = attempts.touch(SessionId(1), extension, succeeds());
+            let (first, second) = tokio::join!(first, second);
+            assert_eq!((first.unwrap(), second.unwrap()), (theirs, expected));
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -452,7 +574,10 @@ mod tests {
             ends.push(end);
             let attempts = attempts.clone();
             asked.push(tokio::spawn(async move {
-                attempts.touch(SessionId(id), work).await.is_err()
+                attempts
+                    .touch(SessionId(id), EXTENSION, work)
+                    .await
+                    .is_err()
             }));
         }
         for asked in asked {
@@ -464,7 +589,12 @@ mod tests {
         ends.into_iter().for_each(drop);
         tokio::time::sleep(DEFAULT_LIMIT * 2).await;
         assert_eq!(attempts.shared.permits.available_permits(), AT_ONCE);
-        assert!(attempts.touch(SessionId(99), succeeds()).await.is_ok());
+        assert!(
+            attempts
+                .touch(SessionId(99), EXTENSION, succeeds())
+                .await
+                .is_ok()
+        );
         tokio::task::yield_now().await;
         assert!(
             !attempts
@@ -480,7 +610,7 @@ mod tests {
     async fn a_touch_that_nobody_waits_for_counts() {
         let attempts = Attempts::default();
         let (_end, work) = hangs();
-        let waiting = attempts.touch(SessionId(1), work);
+        let waiting = attempts.touch(SessionId(1), EXTENSION, work);
         assert!(timeout(DEFAULT_LIMIT / 2, waiting).await.is_err());
         tokio::time::sleep(DEFAULT_LIMIT).await;
         assert_eq!(attempts.failures(), 1);

@@ -65,7 +65,7 @@ pub struct MySqlStore<P> {
     touches: Arc<[TouchForm; 3]>,
     /// Which of them the server understands: those before it do not.
     form: Arc<AtomicUsize>,
-    exists: Arc<str>,
+    is_due: Arc<str>,
 }
 
 /// The last of a `timestamp`.
@@ -148,7 +148,10 @@ impl<P: MySqlPool> MySqlStore<P> {
         Self {
             touches: Arc::new(touches(&name)),
             form: Arc::default(),
-            exists: format!("select 1, '' from {name} where id = ? and {IS_LIVE}").into(),
+            is_due: format!(
+                "select cast({IS_DUE} as signed), '' from {name} where id = ? and {IS_LIVE}"
+            )
+            .into(),
             table: Table::new(pool, "MySqlStore", statements(&name), name),
         }
     }
@@ -189,7 +192,7 @@ impl<P: MySqlPool> MySqlStore<P> {
         due_before: Millis,
         expiry: Millis,
     ) -> Result<Touched, P::Error> {
-        let Self { table, exists, .. } = self;
+        let Self { table, is_due, .. } = self;
         let (due_before, expiry) = (Value::time(due_before), Value::time(expiry));
         loop {
             let form = self.form.load(Ordering::Relaxed);
@@ -201,7 +204,8 @@ impl<P: MySqlPool> MySqlStore<P> {
             if !expiry_first {
                 values.rotate_left(1);
             }
-            match table.touch(statement, &values, exists, id).await {
+            let row = [Value::Text(id), due_before, expiry, Value::Text(id)];
+            match table.touch(statement, &values, is_due, &row).await {
                 Err(error)
                     if P::kind(&error) == ErrorKind::Syntax && form + 1 < self.touches.len() =>
                 {

@@ -8,10 +8,10 @@ use time::OffsetDateTime;
 use super::{
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
     sql::{
-        ErrorKind, PAGE, Pool, Statements, TRIES, Table, Value, checked_name, in_a_schema,
-        parameters, sql_store,
+        ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, in_a_schema, parameters,
+        sql_store,
     },
-    touch::{EncodedLoad, FirstTouch, Touch, Touched},
+    touch::{EncodedLoad, FirstTouch, TRIES, Touch, Touched},
 };
 use crate::{schedule::Millis, session::for_each_release};
 
@@ -112,24 +112,27 @@ fn touch(table: &str, is_synchronous: bool) -> Arc<str> {
     } else {
         "set_config('synchronous_commit', 'off', true)"
     };
+    let is_due = format!("expiry_date <= {due_before} and expiry_date < {expiry}");
     format!(
         "with due as (
             select id from {table}
-            where id = $1 and expiry_date <= {due_before} and expiry_date < {expiry} and {IS_LIVE}
+            where id = $1 and {is_due} and {IS_LIVE}
             for no key update skip locked
         ), touched as (
             update {table} as session set expiry_date = {expiry} from due where session.id = due.id returning 1
         )
-        select (case
-            when exists (select from touched) then {DONE}
-            when exists (select from {table} where id = $1 and {IS_LIVE}) then {NOT_DUE}
-            else {GONE}
-        end)::bigint, ({commit})::bytea"
+        select coalesce(
+            (select {DONE} from touched),
+            (select case when {is_due} then {BUSY} else {NOT_DUE} end from {table} where id = $1 and {IS_LIVE}),
+            {GONE}
+        )::bigint, ({commit})::bytea"
     )
     .into()
 }
 
-const DONE: i64 = 2;
+const DONE: i64 = 3;
+/// Somebody else has the row locked.
+const BUSY: i64 = 2;
 const NOT_DUE: i64 = 1;
 const GONE: i64 = 0;
 
@@ -208,6 +211,7 @@ impl<P: PostgresPool> PostgresStore<P> {
         Ok(match rows.first() {
             Some((DONE, _)) => Touched::Done,
             Some((NOT_DUE, _)) => Touched::NotDue,
+            Some((BUSY, _)) => Touched::Busy,
             _ => Touched::Gone,
         })
     }

@@ -20,7 +20,7 @@ use super::{
     placement::Placement,
     redis_client::{Failure, FailureKind, RedisClient, Reply},
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
-    touch::{EncodedLoad, FirstTouch, Touch, Touched},
+    touch::{EncodedLoad, FirstTouch, TRIES, Touch, Touched},
 };
 use crate::{
     schedule::Millis,
@@ -390,22 +390,22 @@ impl<C: RedisClient> Touch for RedisStore<C> {
     }
 
     async fn touch_first(&self, touch: FirstTouch) -> Result<Option<Touched>, BoxError> {
-        let Some((bytes, expiry_date)) = self.get(touch.id).await? else {
-            return Ok(Some(Touched::Gone));
-        };
-        let record = match encoded::touched_first(&bytes, expiry_date, &touch)? {
-            Ok(record) => record,
-            Err(touched) => return Ok(Some(touched)),
-        };
-        let (replacement, expiry) = (encoded::with_end(record.as_ref())?, millis(touch.expiry));
-        let values: [&[u8]; 3] = [&bytes, &replacement, expiry.as_bytes()];
-        let is_replaced = self.run(&REPLACE, touch.id, &values).await? == 1;
-        // Else somebody has just written the session.
-        Ok(Some(if is_replaced {
-            Touched::Done
-        } else {
-            Touched::NotDue
-        }))
+        // Somebody else may write the session between its load and its replacement.
+        for _ in 0..TRIES {
+            let Some((bytes, expiry_date)) = self.get(touch.id).await? else {
+                return Ok(Some(Touched::Gone));
+            };
+            let record = match encoded::touched_first(&bytes, expiry_date, &touch)? {
+                Ok(record) => record,
+                Err(touched) => return Ok(Some(touched)),
+            };
+            let (replacement, expiry) = (encoded::with_end(record.as_ref())?, millis(touch.expiry));
+            let values: [&[u8]; 3] = [&bytes, &replacement, expiry.as_bytes()];
+            if self.run(&REPLACE, touch.id, &values).await? == 1 {
+                return Ok(Some(Touched::Done));
+            }
+        }
+        Ok(Some(Touched::NotDue))
     }
 
     async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {

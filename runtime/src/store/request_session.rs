@@ -173,6 +173,7 @@ pub(super) enum Save {
 pub(crate) enum TouchResult {
     Done,
     NotDue,
+    Busy,
     Gone,
     /// The store failed, which was reported, or touches are paused since it has.
     Failed,
@@ -479,24 +480,47 @@ impl RequestSession {
     pub(super) async fn touch_record(
         &self,
         id: SessionId,
-        due_before: Millis,
-        expiry: Millis,
+        extension: Extension,
     ) -> Result<Touched, TouchFailed> {
-        let store = Arc::clone(&self.store);
-        let (touch, expiry, kept) = if let Some(first) = self.first_touch(id, expiry) {
-            let touch = store.touch_first(first.touch);
-            (touch, first.expiry, Some(first.kept))
-        } else {
-            (store.touch(id, due_before, expiry), expiry, None)
-        };
-        let touched = self.common.attempts.touch(id, touch).await?;
+        let attempts = &self.common.attempts;
+        if let Some(Counted {
+            expiry,
+            kept,
+            touch,
+        }) = self.first_touch(id, extension.expiry)
+        {
+            let first = Arc::clone(&self.store).touch_first(touch);
+            // That it was not done tells nothing of when the session ends.
+            let to = Extension {
+                expiry,
+                due_before: Millis::clamp(i64::MIN),
+            };
+            match attempts.touch(id, to, first).await? {
+                Touched::NotDue => {} // Somebody else has recorded it, or has given the session another lifetime.
+                touched => return Ok(self.learn_touch(id, touched, expiry, Some(kept))),
+            }
+        }
+        let Extension { expiry, due_before } = extension;
+        let touch = Arc::clone(&self.store).touch(id, due_before, expiry);
+        let touched = attempts.touch(id, extension, touch).await?;
+        Ok(self.learn_touch(id, touched, expiry, None))
+    }
+
+    /// Remembers what a touch has done.
+    fn learn_touch(
+        &self,
+        id: SessionId,
+        touched: Touched,
+        expiry: Millis,
+        kept: Option<OwnLifetime>,
+    ) -> Touched {
         if touched == Touched::Done
             && let Some(known) = self.state().known_mut(id)
         {
             known.expiry = expiry;
             known.kept = kept.unwrap_or(known.kept);
         }
-        Ok(touched)
+        touched
     }
 
     /// A touch that records as well since when the session's absolute limit counts, if its record does not say.
@@ -647,15 +671,15 @@ impl RequestSession {
         if known.is_some_and(|expiry| self.common.has_ended(expiry)) {
             return TouchResult::Gone;
         }
-        let Extension { expiry, due_before } = extension;
         let ended = self.common.ended.load(Ordering::Relaxed);
-        match self.touch_record(id, due_before, expiry).await {
+        match self.touch_record(id, extension).await {
             Ok(Touched::Done) => {
                 self.state().refreshed = Some(Refreshed { id, ended });
                 TouchResult::Done
             }
             Ok(Touched::NotDue) => TouchResult::NotDue,
             Ok(Touched::Gone) => TouchResult::Gone,
+            Ok(Touched::Busy) => TouchResult::Busy,
             Err(TouchFailed) => TouchResult::Failed,
         }
     }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     events,
     lifetime::{KEY, OwnLifetime},
-    schedule::Millis,
+    schedule::{Extension, Millis},
     session::for_each_release,
 };
 
@@ -151,7 +151,11 @@ impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
             Save::Nothing => {}
             Save::Touch { expiry } => {
                 // A failure is reported; a page that has changed nothing does not fail for it.
-                let _ = self.request.touch_record(id, expiry, expiry).await;
+                let to = Extension {
+                    expiry,
+                    due_before: expiry,
+                };
+                let _ = self.request.touch_record(id, to).await;
             }
             Save::Write { expiry, kept } => {
                 let original = Original::of(record.data);

@@ -14,7 +14,7 @@ use super::{
     encoded,
     placement::Placement,
     release::{Record, RecordRef, SessionId, StoreError},
-    touch::{EncodedLoad, FirstTouch, Touched},
+    touch::{EncodedLoad, FirstTouch, TRIES, Touched},
 };
 use crate::{events, schedule::Millis, session::sealed::Release};
 
@@ -94,9 +94,6 @@ pub(super) struct Statements {
 pub(super) const PAGE: usize = 1_000;
 /// How many rows a sweep deletes in one statement: locks are short.
 pub(super) const AT_ONCE: usize = 100;
-
-/// How often a write is tried again that a racing one has made fail.
-pub(super) const TRIES: usize = 10;
 
 /// Sessions in a table of upstream's form.
 #[derive(Clone)]
@@ -187,27 +184,27 @@ impl<P: Pool> Table<P> {
     }
 
     pub(super) async fn touch_first(&self, touch: &FirstTouch) -> Result<Touched, StoreError> {
-        let Some((expiry, data)) = self.get(touch.id).await? else {
-            return Ok(Touched::Gone);
-        };
-        let record = match encoded::touched_first(&data, Some(expiry.into()), touch)? {
-            Ok(record) => record,
-            Err(touched) => return Ok(touched),
-        };
-        let values = [
-            Value::Bytes(&encoded::write(record.as_ref())?),
-            Value::time(touch.expiry),
-            Value::Text(&touch.id.to_string()),
-            Value::Bytes(&data),
-        ];
-        let replaced = self.write(&self.statements.replace, &values).await;
-        // Unless somebody has just written the session.
-        let is_replaced = replaced.map_err(|error| self.error(error))? != 0;
-        Ok(if is_replaced {
-            Touched::Done
-        } else {
-            Touched::NotDue
-        })
+        // Somebody else may write the session between its load and its replacement.
+        for _ in 0..TRIES {
+            let Some((expiry, data)) = self.get(touch.id).await? else {
+                return Ok(Touched::Gone);
+            };
+            let record = match encoded::touched_first(&data, Some(expiry.into()), touch)? {
+                Ok(record) => record,
+                Err(touched) => return Ok(touched),
+            };
+            let values = [
+                Value::Bytes(&encoded::write(record.as_ref())?),
+                Value::time(touch.expiry),
+                Value::Text(&touch.id.to_string()),
+                Value::Bytes(&data),
+            ];
+            let replaced = self.write(&self.statements.replace, &values).await;
+            if replaced.map_err(|error| self.error(error))? != 0 {
+                return Ok(Touched::Done);
+            }
+        }
+        Ok(Touched::NotDue)
     }
 
     /// Runs a statement that other transactions may make fail, until it does not.
@@ -225,23 +222,24 @@ impl<P: Pool> Table<P> {
         }
     }
 
-    /// Runs a touch, and asks by `exists` why it has changed nothing, if so.
+    /// Runs a touch, and asks by `is_due`, of a row that is there, why it has changed nothing, if so.
     #[cfg(any(feature = "_mysql", feature = "_sqlite"))]
     pub(super) async fn touch(
         &self,
         statement: &Arc<str>,
         values: &[Value<'_>],
-        exists: &Arc<str>,
-        id: &str,
+        is_due: &Arc<str>,
+        row: &[Value<'_>],
     ) -> Result<Touched, P::Error> {
         if self.pool.execute(statement, values).await? != 0 {
             return Ok(Touched::Done);
         }
-        let rows = self.pool.rows(exists, &[Value::Text(id)]).await?;
-        Ok(if rows.is_empty() {
-            Touched::Gone
-        } else {
-            Touched::NotDue
+        let rows = self.pool.rows(is_due, row).await?;
+        Ok(match rows.first() {
+            None => Touched::Gone,
+            Some((0, _)) => Touched::NotDue,
+            // It has just been shortened, or was locked.
+            Some(_) => Touched::Busy,
         })
     }
 
@@ -389,8 +387,7 @@ macro_rules! sql_store {
                 let id = id.to_string();
                 match self.touch_row(&id, due_before.into(), expiry.into()).await {
                     Ok(touched) => Ok(touched),
-                    // Somebody was faster, or is writing the session now.
-                    Err(error) if matches!(P::kind(&error), ErrorKind::Conflict | ErrorKind::Locked) => Ok(Touched::NotDue),
+                    Err(error) if matches!(P::kind(&error), ErrorKind::Conflict | ErrorKind::Locked) => Ok(Touched::Busy),
                     Err(error) => Err(self.table.error(error).into()),
                 }
             }

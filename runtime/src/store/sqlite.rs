@@ -56,7 +56,8 @@ impl SqlitePool for sqlx_0_9::SqlitePool {}
 pub struct SqliteStore<P> {
     table: Table<P>,
     touch: Arc<str>,
-    exists: Arc<str>,
+    /// Nobody locks a row here: one that is there is not due.
+    is_there: Arc<str>,
 }
 
 /// As far as its functions for times go.
@@ -124,7 +125,7 @@ impl<P: SqlitePool> SqliteStore<P> {
                  and {EXPIRY} < julianday(?3) and {EXPIRY} > {NOW}"
             )
             .into(),
-            exists: format!("select 1, x'' from {name} where id = ? and {EXPIRY} > {NOW}").into(),
+            is_there: format!("select 0, x'' from {name} where id = ? and {EXPIRY} > {NOW}").into(),
             table: Table::new(pool, "SqliteStore", statements(&name), name),
         }
     }
@@ -163,14 +164,14 @@ impl<P: SqlitePool> SqliteStore<P> {
         let Self {
             table,
             touch,
-            exists,
+            is_there,
         } = self;
         let values = [
             Value::Text(id),
             Value::time(due_before),
             Value::time(expiry),
         ];
-        table.touch(touch, &values, exists, id).await
+        table.touch(touch, &values, is_there, &values[..1]).await
     }
 }
 

@@ -117,6 +117,10 @@ pub(super) async fn touch_first<R>(
     Ok(Touched::Done)
 }
 
+/// How often a write is tried again that a racing one has made fail.
+#[cfg(feature = "_stores")]
+pub(super) const TRIES: usize = 10;
+
 /// What a [`Touch::load_encoded`] found.
 #[doc(hidden)]
 #[allow(missing_debug_implementations, reason = "it holds a session")]
@@ -142,6 +146,8 @@ pub enum Touched {
     NotDue,
     /// There is no live record with this id.
     Gone,
+    /// Somebody else is writing the record, or has it locked, and the store has not waited: nothing was done.
+    Busy,
 }
 
 impl Touched {
@@ -151,6 +157,7 @@ impl Touched {
             Self::Done => "done",
             Self::NotDue => "not_due",
             Self::Gone => "gone",
+            Self::Busy => "busy",
         }
     }
 }

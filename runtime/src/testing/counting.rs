@@ -147,19 +147,19 @@ impl<S: Touch> Touch for CountingStore<S> {
     }
 
     async fn touch_first(&self, touch: FirstTouch) -> Result<Option<Touched>, BoxError> {
-        let touched = self.store.touch_first(touch).await?;
-        if touched.is_some() {
+        let touched = self.store.touch_first(touch).await;
+        if !matches!(touched, Ok(None)) {
             Counters::add(&self.counts.touches);
         }
-        Ok(touched)
+        touched
     }
 
     async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {
-        let loaded = self.store.load_encoded(id).await?;
-        if !matches!(loaded, EncodedLoad::Unsupported) {
+        let loaded = self.store.load_encoded(id).await;
+        if !matches!(loaded, Ok(EncodedLoad::Unsupported)) {
             Counters::add(&self.counts.loads);
         }
-        Ok(loaded)
+        loaded
     }
 }
 

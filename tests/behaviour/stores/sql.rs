@@ -131,7 +131,7 @@ async fn is_skipped(
     unlock: impl Future<Output = sqlx::Result<()>>,
 ) {
     let touch = tokio::time::timeout(StdDuration::from_secs(60), touched(store, id));
-    assert_eq!(touch.await.unwrap(), Touched::NotDue);
+    assert_eq!(touch.await.unwrap(), Touched::Busy);
     while store.load(&id).await.unwrap().is_some() {}
     unlock.await.unwrap();
     assert_eq!(touched(store, id).await, Touched::Gone);
