@@ -101,7 +101,6 @@ mod house;
 mod keep_alive;
 mod layer;
 mod lifetimes;
-mod limits;
 mod metrics;
 mod misuse;
 mod nesting;

@@ -5,6 +5,8 @@
 //! the other, and lets requests wait for each other; `histories` has requests race, and looks for an order of their steps
 //! that explains what was seen.
 
+mod histories;
+mod machine;
 mod model;
 mod sequences;
 mod system;

@@ -86,6 +86,8 @@ enum Touched {
     Done,
     NotDue,
     Gone,
+    /// Somebody else is writing the session, and the store does not wait.
+    Busy,
     Failed,
 }
 
@@ -140,6 +142,11 @@ pub struct Request {
     is_modified: bool,
     is_passive: bool,
     refreshed: Option<No>,
+    /// A cookie that is sent if nobody looked whether the session is still there: a handler that did not wait may have been
+    /// overtaken by another process.
+    pub may_send: Option<Cookie>,
+    /// Its next touch finds that somebody else is writing the session.
+    pub finds_busy: bool,
     /// When the session would have ended whose id was renewed.
     renewed: Option<Hours>,
 }
@@ -315,6 +322,8 @@ impl Request {
             is_modified: false,
             is_passive: false,
             refreshed: None,
+            may_send: None,
+            finds_busy: false,
             renewed: None,
         }
     }
@@ -456,6 +465,11 @@ impl Request {
                     }
                 }
                 Touched::Gone => Info::without_session("gone"),
+                // What he does to it is not known.
+                Touched::Busy => Info {
+                    refreshed_at: None,
+                    ..info
+                },
                 Touched::Failed => Info {
                     outcome: "unavailable",
                     ..info
@@ -473,17 +487,19 @@ impl Request {
         }
         let started = self.terms.started.filter(|_| known.terms.started.is_none());
         let first = started.map(|started| (known.terms, started));
-        let expires = match first {
-            None => expires,
-            Some(_) => expires.max(self.terms.until_last(&here.layer, known.expires)),
-        };
+        let kept = self.terms.until_last(&here.layer, known.expires);
         here.asked.touches += 1;
         let no = self.id.expect("what is known has an id");
-        let touching = Touch {
+        let plain = Touch {
             no,
             due_before,
             expires,
+            first: None,
+        };
+        let touching = Touch {
+            expires: expires.max(first.map_or(expires, |_| kept)),
             first,
+            ..plain
         };
         let is_late = (self.ask.fault).take_if(|fault| *fault == Fault::TouchIsLate);
         if is_late.is_some() {
@@ -491,10 +507,26 @@ impl Request {
             *here.failures += 1;
             return Touched::Failed;
         }
-        let touched = touch(here.store, touching);
+        let mut done = touching;
+        let mut touched = Touched::NotDue;
+        if touching != plain {
+            touched = touch(here.store, touching);
+        }
+        if touched == Touched::NotDue {
+            // Of a first touch: somebody else has recorded it, or has given the session another lifetime.
+            here.asked.touches += usize::from(touching != plain);
+            done = plain;
+            touched = match std::mem::take(&mut self.finds_busy) {
+                true => Touched::Busy,
+                false => touch(here.store, plain),
+            };
+        }
         if touched == Touched::Done {
-            known.expires = expires;
-            known.terms.started = known.terms.started.or(started);
+            known.expires = done.expires;
+            known.terms.started = known
+                .terms
+                .started
+                .or(done.first.map(|(_, started)| started));
         }
         touched
     }
@@ -623,7 +655,12 @@ impl Request {
             self.is_refreshed() && !self.answer.has_failed && !self.ask.is_shareable;
         if sends_cookie && !self.is_modified {
             here.asked.looks += 1;
-            sends_cookie = self.id.is_some_and(|id| here.store.contains_key(&id));
+            let id = self.id.expect("it was refreshed");
+            sends_cookie = here.store.contains_key(&id);
+            if !sends_cookie {
+                let age = self.terms.cookie_age(&here.layer, here.now);
+                self.may_send = Some(Cookie::Sent(id, age));
+            }
         } else if (self.has_restarted || self.has_set_max) && !self.is_modified {
             let is_to_load = self.known.is_none() && !self.is_absent && self.id.is_some();
             if is_to_load && self.load(here) {

@@ -1,35 +1,24 @@
 //! One thing after the other, while some requests wait: the application does what the model does.
 
-use std::{marker::PhantomData, sync::LazyLock};
+use std::sync::atomic::Ordering;
 
-use proptest::{
-    prelude::*,
-    test_runner::{Config, TestRunner},
-};
-use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
+use proptest::prelude::*;
+use proptest_state_machine::ReferenceStateMachine;
 use session_refresh_tests::backends::Backend;
-use tokio::runtime::{Builder, Runtime};
 
 use crate::{
+    machine::{RUNTIME, on_every_store, run},
     system::System,
     world::{
-        Act, Answer, Ask, Fault, Hours, Layer, MADE_UP, No, Policy, Process, Role, Said, Step,
-        Stop, World,
+        Act, Answer, Ask, Asked, Fault, Hours, Layer, MADE_UP, No, Policy, Process, Role, Said,
+        Step, Stop, World,
     },
 };
-
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    runtime.expect("threads can be started")
-});
 
 /// The model, and the answer that the last step has brought.
 #[derive(Clone, Debug)]
 pub struct Model {
-    world: World,
+    pub world: World,
     /// The cookie that came with the request, if the last step was one.
     came_with: Option<No>,
     answer: Option<(No, Answer)>,
@@ -37,16 +26,16 @@ pub struct Model {
 
 // By accident no two times are the same: what counts from the last activity is a multiple of four hours, a fixed end is one
 // more, and limits are two and three more.
-fn fours(range: std::ops::Range<Hours>, more: Hours) -> impl Strategy<Value = Hours> + Clone {
+pub fn fours(range: std::ops::Range<Hours>, more: Hours) -> impl Strategy<Value = Hours> + Clone {
     range.prop_map(move |fours| fours * 4 + more)
 }
 
 fn layer() -> impl Strategy<Value = Layer> {
-    (fours(12..120, 0), prop::option::of(fours(6..240, 2)))
+    (fours(12..110, 0), prop::option::of(fours(6..240, 2)))
         .prop_map(|(idle, max_lifetime)| Layer { idle, max_lifetime })
 }
 
-fn process() -> impl Strategy<Value = Process> {
+pub fn process() -> impl Strategy<Value = Process> {
     let skew = prop_oneof![2 => Just(0), 1 => fours(1..4, 0)];
     (skew, layer()).prop_map(|(skew, layer)| Process {
         skew,
@@ -60,7 +49,7 @@ fn said() -> impl Strategy<Value = Said> {
         2 => Just(Said::Nothing),
         1 => Just(Said::Layers),
         // Never a layer's own: that could not be told from nothing said.
-        2 => fours(12..200, 0).prop_map(|idle| Said::Idle(idle + 400)),
+        2 => fours(112..300, 0).prop_map(Said::Idle),
         2 => fours(0..360, 1).prop_map(Said::Fixed),
         1 => Just(Said::Browser),
     ]
@@ -163,17 +152,23 @@ impl Ask {
     }
 }
 
+impl Model {
+    pub fn new(processes: [Process; 2]) -> Self {
+        Self {
+            world: World::new(processes),
+            came_with: None,
+            answer: None,
+        }
+    }
+}
+
 impl ReferenceStateMachine for Model {
     type State = Self;
     type Transition = Step;
 
     fn init_state() -> BoxedStrategy<Self> {
         (process(), process())
-            .prop_map(|(first, second)| Self {
-                world: World::new([first, second]),
-                came_with: None,
-                answer: None,
-            })
+            .prop_map(|(first, second)| Self::new([first, second]))
             .boxed()
     }
 
@@ -238,26 +233,6 @@ impl ReferenceStateMachine for Model {
     }
 }
 
-/// The application, in step with the model.
-struct Machine<B>(PhantomData<B>);
-
-impl<B: Backend> StateMachineTest for Machine<B> {
-    type SystemUnderTest = System<B>;
-    type Reference = Model;
-
-    fn init_test(model: &Model) -> System<B> {
-        RUNTIME.block_on(async {
-            let backend = B::connect().await.expect("it was there before");
-            System::start(backend, &model.world.processes).await
-        })
-    }
-
-    fn apply(mut system: System<B>, model: &Model, step: Step) -> System<B> {
-        RUNTIME.block_on(perform(&mut system, model, &step));
-        system
-    }
-}
-
 async fn perform<B: Backend>(system: &mut System<B>, model: &Model, step: &Step) {
     let Model {
         world,
@@ -290,11 +265,11 @@ async fn perform<B: Backend>(system: &mut System<B>, model: &Model, step: &Step)
         );
     }
     let (asked, expected) = (system.asked(), world.asked);
-    let least = crate::world::Asked {
+    let least = Asked {
         looks: 0,
         ..expected
     };
-    let most = crate::world::Asked {
+    let most = Asked {
         loads: expected.loads + expected.looks,
         ..least
     };
@@ -309,33 +284,30 @@ async fn perform<B: Backend>(system: &mut System<B>, model: &Model, step: &Step)
     );
 }
 
-macro_rules! on {
-    ($($name:ident $backend:ident),* $(,)?) => {$(
-        #[test]
-        fn $name() {
-            runs::<session_refresh_tests::backends::$backend>();
-        }
-    )*};
+on_every_store!(follows);
+
+fn follows<B: Backend>() {
+    let sequences = Model::sequential_strategy(1..40);
+    run::<B, _>(&sequences, |backend, (model, steps, seen)| {
+        RUNTIME.block_on(async {
+            let mut system = System::start(backend, &model.world.processes).await;
+            let mut model = model;
+            for step in steps {
+                if let Some(seen) = &seen {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                }
+                model = follow(&mut system, model, &step).await;
+            }
+        });
+    });
 }
 
-on!(memory Memory, sqlite Sqlite, postgres Postgres, mysql MySql, redis Redis, redis_rs RedisRs);
-
-fn runs<B: Backend>() {
-    if RUNTIME.block_on(B::connect()).is_none() {
-        return;
+/// Has the application do what the model does.
+pub async fn follow<B: Backend>(system: &mut System<B>, model: Model, step: &Step) -> Model {
+    if !Model::preconditions(&model, step) {
+        return model;
     }
-    let config = Config {
-        cases: std::env::var("MACHINE_CASES").map_or(24, |cases| cases.parse().expect("a number")),
-        failure_persistence: None,
-        max_shrink_iters: 1000,
-        ..Config::default()
-    };
-    let sequences = Model::sequential_strategy(1..40);
-    let ran = TestRunner::new(config.clone()).run(&sequences, |(first, steps, seen)| {
-        Machine::<B>::test_sequential(config.clone(), first, steps, seen);
-        Ok(())
-    });
-    if let Err(difference) = ran {
-        panic!("{difference}");
-    }
+    let model = Model::apply(model, step);
+    perform(system, &model, step).await;
+    model
 }

@@ -611,7 +611,13 @@ impl<B: Backend> System<B> {
 
     pub async fn answered(&mut self, no: No) -> Seen {
         let answer = self.under_way.remove(&no).expect("it is under way");
-        answer.await.expect("the server answers")
+        self.stops
+            .lock()
+            .expect("nobody panics with it")
+            .remove(&no);
+        let seen = answer.await;
+        self.store.touches().next = None;
+        seen.expect("the server answers")
     }
 
     /// Learns which real session the model's is.

@@ -22,6 +22,8 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
     type Touching: SessionStore + Touch + Clone;
     /// Whether a session of a megabyte fits in.
     const HOLDS_A_MEGABYTE: bool = true;
+    /// Whether somebody may have a session locked: a touch does not wait for that.
+    const SKIPS_LOCKED: bool = false;
 
     /// Connects, and creates what must exist. `None` where there is none to connect to.
     fn connect() -> impl Future<Output = Option<Self>> + Send;
@@ -181,6 +183,7 @@ pub struct Postgres {
 impl Backend for Postgres {
     type Plain = tower_sessions_sqlx_store::PostgresStore;
     type Touching = PostgresStore<PgPool>;
+    const SKIPS_LOCKED: bool = true;
 
     async fn connect() -> Option<Self> {
         let pool = PgPool::connect(&url("POSTGRES_URL")?)
@@ -248,6 +251,7 @@ impl Backend for MySql {
     type Plain = tower_sessions_sqlx_store::MySqlStore;
     type Touching = MySqlStore<MySqlPool>;
     const HOLDS_A_MEGABYTE: bool = false;
+    const SKIPS_LOCKED: bool = true;
 
     async fn connect() -> Option<Self> {
         let pool = MySqlPool::connect(&url("MYSQL_URL")?)

@@ -1,0 +1,54 @@
+//! What both kinds of tests have in common: how many cases are tried, and on which stores.
+
+use std::{env, sync::LazyLock};
+
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, TestRunner},
+};
+use session_refresh_tests::backends::Backend;
+use tokio::runtime::{Builder, Runtime};
+
+pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.expect("threads can be started")
+});
+
+/// Runs a function `fn name<B: Backend>()` on every store.
+macro_rules! on_every_store {
+    ($name:ident) => {
+        $crate::machine::on_every_store!(
+            @ $name: memory Memory, sqlite Sqlite, postgres Postgres, mysql MySql, redis Redis, redis_rs RedisRs
+        );
+    };
+    (@ $name:ident: $($store:ident $backend:ident),*) => {$(
+        #[test]
+        fn $store() {
+            $name::<session_refresh_tests::backends::$backend>();
+        }
+    )*};
+}
+pub(crate) use on_every_store;
+
+/// Tries `MACHINE_CASES` cases, 24 if nothing is said, and has a failure shrunk. Skips a store that is not there.
+pub fn run<B: Backend, S: Strategy>(cases: &S, test: impl Fn(B, S::Value)) {
+    let Some(backend) = RUNTIME.block_on(B::connect()) else {
+        return;
+    };
+    let config = Config {
+        cases: env::var("MACHINE_CASES").map_or(24, |cases| cases.parse().expect("a number")),
+        failure_persistence: None,
+        max_shrink_iters: 1000,
+        ..Config::default()
+    };
+    let ran = TestRunner::new(config).run(cases, |case| {
+        test(backend.clone(), case);
+        Ok(())
+    });
+    if let Err(difference) = ran {
+        panic!("{difference}");
+    }
+}
