@@ -41,7 +41,6 @@ pub fn run<B: Backend, S: Strategy>(cases: &S, test: impl Fn(B, S::Value)) {
     let config = Config {
         cases: env::var("MACHINE_CASES").map_or(24, |cases| cases.parse().expect("a number")),
         failure_persistence: None,
-        max_shrink_iters: 1000,
         ..Config::default()
     };
     let ran = TestRunner::new(config).run(cases, |case| {

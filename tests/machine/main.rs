@@ -8,6 +8,7 @@
 mod histories;
 mod machine;
 mod model;
+mod mutants;
 mod sequences;
 mod system;
 mod world;

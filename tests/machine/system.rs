@@ -595,7 +595,7 @@ impl<B: Backend> System<B> {
         let waiting = self.waiting(no);
         let answer = self.under_way.get_mut(&no).expect("it is under way");
         tokio::select! {
-            answer = answer => panic!("{no} did not stop, but was answered: {answer:?}"),
+            answer = in_time(answer) => panic!("{no} did not stop, but was answered: {answer:?}"),
             () = waiting.gate.arrived() => {}
         }
     }
@@ -606,7 +606,7 @@ impl<B: Backend> System<B> {
 
     pub async fn give_up(&mut self, no: No) {
         self.under_way.remove(&no).expect("it is under way").abort();
-        self.waiting(no).gone.arrived().await;
+        in_time(self.waiting(no).gone.arrived()).await;
     }
 
     pub async fn answered(&mut self, no: No) -> Seen {
@@ -615,7 +615,7 @@ impl<B: Backend> System<B> {
             .lock()
             .expect("nobody panics with it")
             .remove(&no);
-        let seen = answer.await;
+        let seen = in_time(answer).await;
         self.store.touches().next = None;
         seen.expect("the server answers")
     }
@@ -748,6 +748,12 @@ const OUTCOMES: [&str; 13] = [
     "prefetch",
     "fixed_expiry",
 ];
+
+/// A request that waits where the model's does not would wait for ever.
+async fn in_time<F: Future>(future: F) -> F::Output {
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(60), future).await;
+    in_time.expect("the application stops nowhere else than the model")
+}
 
 /// Every time is a whole hour.
 fn hours(duration: Duration) -> Hours {
