@@ -6,6 +6,7 @@
 //! that explains what was seen.
 
 mod histories;
+mod hostile;
 mod machine;
 mod model;
 mod mutants;
