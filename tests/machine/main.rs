@@ -11,5 +11,6 @@ mod machine;
 mod model;
 mod mutants;
 mod sequences;
+mod soak;
 mod system;
 mod world;

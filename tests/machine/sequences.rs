@@ -194,6 +194,12 @@ impl ReferenceStateMachine for Model {
         let mut cookies = vec![None, Some(MADE_UP)];
         if !stored.is_empty() {
             cookies.extend(stored.iter().copied().map(Some));
+            // Best one that somebody is at work on.
+            let in_use = world.requests.values().filter_map(|request| request.id);
+            let in_use: Vec<_> = in_use.filter(|no| stored.contains(no)).collect();
+            if !in_use.is_empty() {
+                steps.push((3, prop::sample::select(in_use).prop_map(Step::End).boxed()));
+            }
             steps.push((1, prop::sample::select(stored).prop_map(Step::End).boxed()));
         }
         let cookie = (0..2_usize, prop::sample::select(cookies));

@@ -1,0 +1,592 @@
+//! Users who come and go for a long time, on two processes and one store, while processes and stores are killed.
+//!
+//! Whoever is active stays in, whoever is idle is out on time, and neither memory nor connections grow. `SOAK_SECONDS` and
+//! `SOAK_USERS` say how long and how many; 40 seconds and 100 if they do not. `SOAK_RESULTS` names a folder for what is drawn.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration as StdDuration, Instant},
+};
+
+use axum::{Router, http::StatusCode, routing::get};
+use fastrand::Rng;
+use session_refresh::store::{PostgresStore, Touch};
+use session_refresh::{LifetimeLayer, Policy, RefreshLayer, SessionLifetime, session_refresh};
+use session_refresh_tests::{
+    OwnServer,
+    backends::{Backend, Redis},
+    free_port,
+};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
+
+use crate::machine::RUNTIME;
+
+/// How long everything takes.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    interval: StdDuration,
+    idle: StdDuration,
+    /// A session ends at the latest so long after its user has logged in.
+    limit: StdDuration,
+    /// By how much the second process's clock is ahead.
+    ahead: StdDuration,
+    /// What a request may take, and a machine that is busy with much else.
+    slack: StdDuration,
+}
+
+impl Times {
+    /// Short enough that everything happens often.
+    fn of(length: StdDuration) -> Self {
+        let seconds = |seconds| StdDuration::from_secs(seconds);
+        let (interval, idle, limit, ahead) = if length < seconds(600) {
+            (1, 8, 16, 5)
+        } else {
+            (4, 24, 240, 30)
+        };
+        Self {
+            interval: seconds(interval),
+            idle: seconds(idle),
+            limit: seconds(limit),
+            ahead: seconds(ahead),
+            slack: seconds(3),
+        }
+    }
+}
+
+fn length() -> StdDuration {
+    StdDuration::from_secs(setting("SOAK_SECONDS", 40))
+}
+
+/// As many as a process's pool has connections.
+const POOL: u32 = 5;
+
+#[session_refresh]
+async fn page(session: Session) -> Result<String, StatusCode> {
+    let said = session.get::<u64>("visits").await;
+    match said.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)? {
+        Some(visits) => Ok(visits.to_string()),
+        None => Err(StatusCode::UNAUTHORIZED),
+    }
+}
+
+/// Counts, so that a write that got lost is seen.
+#[session_refresh]
+async fn visit(session: Session) -> Result<String, StatusCode> {
+    let failed = |_| StatusCode::SERVICE_UNAVAILABLE;
+    let visits = session.get::<u64>("visits").await.map_err(failed)?;
+    let visits = visits.ok_or(StatusCode::UNAUTHORIZED)? + 1;
+    session.insert("visits", visits).await.map_err(failed)?;
+    session.save().await.map_err(failed)?;
+    Ok(visits.to_string())
+}
+
+async fn log_in(session: Session, lifetime: SessionLifetime) -> Result<(), StatusCode> {
+    let failed = |_| StatusCode::SERVICE_UNAVAILABLE;
+    session.cycle_id().await.map_err(failed)?;
+    session.insert("visits", 0).await.map_err(failed)?;
+    lifetime.restart();
+    session.save().await.map_err(failed)
+}
+
+async fn log_out(session: Session) -> Result<(), StatusCode> {
+    session
+        .flush()
+        .await
+        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}
+
+#[test]
+#[ignore = "started by the tests below"]
+fn serves() {
+    let Ok(store) = env::var("SOAK_STORE") else {
+        eprintln!("skipped: not started as a server");
+        return;
+    };
+    let url = env::var("SOAK_URL").expect("it says where the store is");
+    RUNTIME.block_on(async {
+        if store == "postgres" {
+            let pool = PgPoolOptions::new().max_connections(POOL).connect(&url);
+            let store = PostgresStore::new(pool.await.expect("PostgreSQL answers"));
+            serve(store).await;
+        } else {
+            serve(Redis::at(&url).await.touching()).await;
+        }
+    });
+}
+
+async fn serve<S: SessionStore + Touch + Clone>(store: S) {
+    let times = Times::of(length());
+    let (idle, limit) = (times.idle.try_into(), times.limit.try_into());
+    let expiry = Expiry::OnInactivity(idle.expect("it is short"));
+    let sessions = LifetimeLayer::new(store, move |store| {
+        SessionManagerLayer::new(store)
+            .with_secure(false)
+            .with_expiry(expiry)
+    })
+    .with_max_lifetime(limit.expect("it is short"));
+    let defaults = Policy::every(times.interval.try_into().expect("it is short"));
+    let defaults = RefreshLayer::new().defaults(defaults);
+    let app = Router::new()
+        .route("/page", get(page))
+        .route("/visit", get(visit))
+        .route("/log_in", get(log_in))
+        .route("/log_out", get(log_out))
+        .layer(defaults)
+        .layer(sessions);
+    let address = env::var("SOAK_ADDRESS").expect("it says where to listen");
+    let listener = TcpListener::bind(address).await.expect("the port is free");
+    axum::serve(listener, app)
+        .await
+        .expect("serving never ends");
+}
+
+/// A server that can be killed.
+#[derive(Debug)]
+struct Process {
+    address: String,
+    run: Command,
+    child: Child,
+}
+
+impl Process {
+    fn start(store: &str, url: &str, ahead: Option<&Path>) -> Self {
+        let this = env::current_exe().expect("the test knows where it is");
+        let mut run = Command::new(this);
+        if let Some(library) = ahead {
+            run.env("LD_PRELOAD", library)
+                .env(
+                    "FAKETIME",
+                    format!("+{}s", Times::of(length()).ahead.as_secs()),
+                )
+                .env("DONT_FAKE_MONOTONIC", "1");
+        }
+        let address = format!("127.0.0.1:{}", free_port());
+        run.args(["soak::serves", "--exact", "--ignored", "--nocapture"])
+            .env("SOAK_STORE", store)
+            .env("SOAK_URL", url)
+            .env("SOAK_ADDRESS", &address)
+            .stdout(Stdio::null());
+        let child = run.spawn().expect("it can be started");
+        Self {
+            address,
+            run,
+            child,
+        }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was killed");
+    }
+
+    fn restart(&mut self) {
+        self.child = self.run.spawn().expect("it can be started");
+    }
+
+    /// How much memory it has, in kilobytes.
+    fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().split(' ').next()?.parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What all users know.
+#[derive(Debug, Default)]
+struct Weather {
+    is_over: AtomicBool,
+    /// How many outages have begun or ended: what was under way then may have been lost.
+    turns: AtomicUsize,
+    is_stormy: AtomicBool,
+    requests: AtomicUsize,
+    errors: AtomicUsize,
+    users_in: AtomicUsize,
+    /// How often somebody idle was out, and how often somebody was out at the limit.
+    idle_out: AtomicUsize,
+    limit_out: AtomicUsize,
+}
+
+/// What came of a request: the number of visits, nobody is logged in, or nothing at all.
+#[derive(Debug, PartialEq, Eq)]
+enum Reply {
+    In(u64),
+    Out,
+    Failed,
+}
+
+struct User {
+    addresses: [String; 2],
+    http: reqwest::Client,
+    cookie: Option<String>,
+    rng: Rng,
+    weather: Arc<Weather>,
+    times: Times,
+}
+
+impl User {
+    /// At one of the processes, and at the other one if that is down.
+    async fn get(&mut self, path: &str) -> Reply {
+        let first = self.rng.usize(..2);
+        for process in [first, 1 - first] {
+            self.weather.requests.fetch_add(1, Ordering::Relaxed);
+            let mut request = self
+                .http
+                .get(format!("http://{}{path}", self.addresses[process]));
+            if let Some(cookie) = &self.cookie {
+                request = request.header("cookie", cookie);
+            }
+            let Ok(response) = request.send().await else {
+                self.weather.errors.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            let status = response.status();
+            if let Some(cookie) = response.headers().get("set-cookie") {
+                let cookie = cookie
+                    .to_str()
+                    .expect("ASCII")
+                    .split(';')
+                    .next()
+                    .unwrap_or_default();
+                self.cookie = (cookie != "id=").then(|| cookie.to_owned());
+            }
+            let text = response.text().await;
+            return match status {
+                StatusCode::OK => {
+                    Reply::In(text.ok().and_then(|text| text.parse().ok()).unwrap_or(0))
+                }
+                StatusCode::UNAUTHORIZED => Reply::Out,
+                _ => {
+                    assert!(
+                        self.weather.is_stormy.load(Ordering::SeqCst),
+                        "{status} to {path} in good weather"
+                    );
+                    self.weather.errors.fetch_add(1, Ordering::Relaxed);
+                    Reply::Failed
+                }
+            };
+        }
+        Reply::Failed
+    }
+
+    async fn pause(&mut self, longest: StdDuration) {
+        sleep(longest.mul_f64(self.rng.f64())).await;
+    }
+
+    /// Logs in, is active, and then idle or logs out; again and again.
+    async fn live(mut self) {
+        while !self.weather.is_over.load(Ordering::SeqCst) {
+            self.pause(self.times.interval).await;
+            self.cookie = None;
+            if self.get("/log_in").await != Reply::In(0) || self.cookie.is_none() {
+                continue;
+            }
+            self.weather.users_in.fetch_add(1, Ordering::Relaxed);
+            self.stay().await;
+            self.weather.users_in.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn stay(&mut self) {
+        let Times {
+            interval,
+            idle,
+            limit,
+            ahead,
+            slack,
+        } = self.times;
+        let logged_in = Instant::now();
+        let mut last = logged_in;
+        let mut visits = 0;
+        let active = limit
+            .mul_f64(self.rng.f64() * 1.5)
+            .min(StdDuration::from_secs(self.rng.u64(5..300)));
+        while logged_in.elapsed() < active && !self.weather.is_over.load(Ordering::SeqCst) {
+            // Never so long that a refresh just not due lets the session end.
+            self.pause((idle - interval).mul_f64(0.5)).await;
+            let (turn, began) = (self.turn(), Instant::now());
+            let path = if self.rng.u8(..4) == 0 {
+                "/visit"
+            } else {
+                "/page"
+            };
+            let reply = self.get(path).await;
+            // An outage may have lost what was said to be done, or have left no time for being active.
+            let is_calm = turn == self.turn() && !self.weather.is_stormy.load(Ordering::SeqCst);
+            match reply {
+                Reply::In(seen) => {
+                    let expected = visits + u64::from(path == "/visit");
+                    assert!(
+                        seen == expected || !is_calm,
+                        "{seen} visits instead of {expected}"
+                    );
+                    visits = seen;
+                    last = began;
+                    assert!(
+                        logged_in.elapsed() < limit + ahead + slack,
+                        "still in past the limit"
+                    );
+                }
+                Reply::Out => {
+                    let at_limit = logged_in.elapsed() + ahead + slack > limit;
+                    let was_long = last.elapsed() > idle - interval;
+                    assert!(
+                        at_limit || was_long || !is_calm,
+                        "out {:?} after the last activity",
+                        last.elapsed()
+                    );
+                    self.weather
+                        .limit_out
+                        .fetch_add(usize::from(at_limit), Ordering::Relaxed);
+                    return;
+                }
+                Reply::Failed => {}
+            }
+        }
+        if self.rng.u8(..4) == 0 {
+            let cookie = self.cookie.clone();
+            if self.get("/log_out").await == Reply::In(0) {
+                self.cookie = cookie;
+                assert!(
+                    !matches!(self.get("/page").await, Reply::In(_)),
+                    "logged in again"
+                );
+            }
+            return;
+        }
+        // Idle: the second process may have given it its own time.
+        let silent = idle + ahead + slack;
+        while last.elapsed() < silent {
+            if self.weather.is_over.load(Ordering::SeqCst) {
+                return;
+            }
+            sleep(interval / 2).await;
+        }
+        let reply = self.get("/page").await;
+        assert!(
+            !matches!(reply, Reply::In(_)),
+            "idle for {:?} and still in",
+            last.elapsed()
+        );
+        self.weather.idle_out.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn turn(&self) -> usize {
+        self.weather.turns.load(Ordering::SeqCst)
+    }
+}
+
+/// A store of the test's own, to be killed, and how many connections it has.
+trait Store {
+    const NAME: &str;
+    fn server(&mut self) -> &mut OwnServer;
+    fn url(&self) -> String;
+    fn connections(&self) -> impl Future<Output = usize>;
+}
+
+struct OwnPostgres(OwnServer, PgPool);
+
+impl Store for OwnPostgres {
+    const NAME: &str = "postgres";
+
+    fn server(&mut self) -> &mut OwnServer {
+        &mut self.0
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.0.port())
+    }
+
+    async fn connections(&self) -> usize {
+        let count = "select count(*) from pg_stat_activity where backend_type = 'client backend'";
+        let count: Result<i64, _> = sqlx::query_scalar(count).fetch_one(&self.1).await;
+        count
+            .ok()
+            .and_then(|count| count.try_into().ok())
+            .unwrap_or(0)
+    }
+}
+
+struct OwnRedis(OwnServer);
+
+impl Store for OwnRedis {
+    const NAME: &str = "redis";
+
+    fn server(&mut self) -> &mut OwnServer {
+        &mut self.0
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.0.port())
+    }
+
+    async fn connections(&self) -> usize {
+        let port = self.0.port().to_string();
+        let list = Command::new("redis-cli")
+            .args(["-p", &port, "client", "list"])
+            .output();
+        list.map_or(0, |list| {
+            list.stdout.split(|byte| *byte == b'\n').count() - 1
+        })
+    }
+}
+
+/// What tells another time to a process.
+fn faketime() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    libraries.find(|library| library.exists())
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |value| value.parse().expect("a number"))
+}
+
+async fn soak<S: Store>(mut store: S) {
+    let length = length();
+    let times = Times::of(length);
+    let users = setting("SOAK_USERS", 100);
+    let faketime = faketime();
+    if faketime.is_none() {
+        eprintln!("faketime is not installed: no clock is ahead");
+    }
+    let url = store.url();
+    let ahead = [None, faketime.as_deref()];
+    let mut processes = ahead.map(|ahead| Process::start(S::NAME, &url, ahead));
+    for process in &processes {
+        while reqwest::get(format!("http://{}/page", process.address))
+            .await
+            .is_err()
+        {
+            sleep(StdDuration::from_millis(50)).await;
+        }
+    }
+    let weather = Arc::new(Weather::default());
+    let mut living = JoinSet::new();
+    for seed in 0..users {
+        let user = User {
+            addresses: processes.each_ref().map(|process| process.address.clone()),
+            http: reqwest::Client::builder()
+                .pool_max_idle_per_host(1)
+                .build()
+                .expect("a plain client"),
+            cookie: None,
+            rng: Rng::with_seed(seed),
+            weather: Arc::clone(&weather),
+            times,
+        };
+        living.spawn(user.live());
+    }
+    let mut told =
+        String::from("seconds\tin\trequests\terrors\tconnections\tmemory_1\tmemory_2\tevent\n");
+    let began = Instant::now();
+    let period = (length / 10).min(StdDuration::from_secs(60));
+    let (mut next_event, mut events) = (period, 0);
+    let mut peaks = [[0; 3]; 2];
+    while began.elapsed() < length {
+        let mut event = "";
+        if began.elapsed() > next_event && next_event + period < length {
+            next_event += period;
+            events += 1;
+            weather.is_stormy.store(true, Ordering::SeqCst);
+            weather.turns.fetch_add(1, Ordering::SeqCst);
+            event = if events % 3 == 0 {
+                store.server().kill();
+                store.server().restart();
+                "store"
+            } else {
+                processes[events % 2].kill();
+                processes[events % 2].restart();
+                "process"
+            };
+            // Until connections are there again, and touches are no longer paused.
+            sleep(StdDuration::from_secs(2)).await;
+            weather.turns.fetch_add(1, Ordering::SeqCst);
+            weather.is_stormy.store(false, Ordering::SeqCst);
+        }
+        let memory = processes.each_ref().map(Process::memory);
+        let connections = store.connections().await;
+        let half = usize::from(began.elapsed() > length / 2);
+        for (peak, now) in peaks[half]
+            .iter_mut()
+            .zip([connections, memory[0], memory[1]])
+        {
+            *peak = (*peak).max(now);
+        }
+        let of = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+        let seconds = began.elapsed().as_secs();
+        let _ = writeln!(
+            told,
+            "{seconds}\t{}\t{}\t{}\t{connections}\t{}\t{}\t{event}",
+            of(&weather.users_in),
+            of(&weather.requests),
+            of(&weather.errors),
+            memory[0],
+            memory[1],
+        );
+        while let Some(ended) = living.try_join_next() {
+            ended.expect("nobody's session is wrong");
+        }
+        sleep((length / 300).max(StdDuration::from_millis(200))).await;
+    }
+    weather.is_over.store(true, Ordering::SeqCst);
+    while let Some(ended) = living.join_next().await {
+        ended.expect("nobody's session is wrong");
+    }
+    println!(
+        "{}: {weather:?}, connections and memory at most {peaks:?}",
+        S::NAME
+    );
+    if let Some(results) = env::var_os("SOAK_RESULTS") {
+        let file = Path::new(&results).join(format!("soak-{}.tsv", S::NAME));
+        fs::write(file, told).expect("the results can be written");
+    }
+    assert!(
+        weather.idle_out.load(Ordering::Relaxed) > 0 || length < (times.idle + times.ahead) * 2
+    );
+    let [first, second] = peaks;
+    for (first, second) in first.iter().zip(second) {
+        assert!(second <= first + first / 3, "it grows: {peaks:?}");
+    }
+}
+
+#[test]
+fn on_postgresql() {
+    let Some(server) = OwnServer::postgres() else {
+        return;
+    };
+    RUNTIME.block_on(async {
+        let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
+        let pool = PgPoolOptions::new().max_connections(1).connect(&url);
+        let pool = pool.await.expect("PostgreSQL answers");
+        PostgresStore::new(pool.clone())
+            .migrate()
+            .await
+            .expect("a table can be created");
+        soak(OwnPostgres(server, pool)).await;
+    });
+}
+
+#[test]
+fn on_redis() {
+    if let Some(server) = OwnServer::redis(&[]) {
+        RUNTIME.block_on(soak(OwnRedis(server)));
+    }
+}
