@@ -395,21 +395,58 @@ fn two_halves_of_a_socket_get_along() {
     });
 }
 
+/// An application whose store stalls.
+fn stalling() -> (App, Arc<Touches>) {
+    let touches = Arc::new(Touches {
+        may_end: tokio::sync::Semaphore::new(0),
+        under_way: AtomicUsize::default(),
+        most: AtomicUsize::default(),
+        sessions: Mutex::default(),
+    });
+    let store = Serialized::new(MemoryStore::default());
+    let app = App::new(Stalling {
+        store,
+        touches: Arc::clone(&touches),
+    });
+    (app, touches)
+}
+
+/// A touch that nobody waits for any more comes late; then the session is as any other.
+#[test]
+fn a_session_whose_touch_came_late_is_touched_again() {
+    check(async || {
+        let (app, touches) = stalling();
+        let cookie = app.cookie().await;
+        app.clock.advance(Duration::hours(2));
+        let page = app.spawn("/look", &cookie, "");
+        while touches.under_way.load(Ordering::SeqCst) == 0 {
+            yield_now().await;
+        }
+        tokio::time::trigger_timeouts(|_| true);
+        let answer = page.await.expect("no task panics");
+        answer.assert_outcome(Outcome::Unavailable);
+        tokio::time::clear_triggers();
+        touches.may_end.add_permits(100);
+        // The touch has ended when another one begins.
+        app.clock.advance(Duration::hours(2));
+        for _ in 0..1000 {
+            let answer = app.get("/look", &cookie, "").await;
+            let outcome = answer.refresh_info().map(|info| info.outcome);
+            if outcome == Some(Outcome::Refreshed) {
+                return;
+            }
+            assert_eq!(outcome, Some(Outcome::Unavailable));
+            yield_now().await;
+        }
+        panic!("it stays unavailable");
+    });
+}
+
 /// Promise 7: six sessions are due, and the store stalls; who waits is told at some time, and then the store recovers.
 #[test]
 fn a_store_that_stalls_holds_four_touches_and_then_none() {
     check(async || {
-        let touches = Arc::new(Touches {
-            may_end: tokio::sync::Semaphore::new(0),
-            under_way: AtomicUsize::default(),
-            most: AtomicUsize::default(),
-            sessions: Mutex::default(),
-        });
-        let store = Serialized::new(MemoryStore::default());
-        let app = App::new(Stalling {
-            store,
-            touches: Arc::clone(&touches),
-        });
+        let (app, touches) = stalling();
         let mut cookies = Vec::new();
         for _ in 0..6 {
             cookies.push(app.cookie().await);
