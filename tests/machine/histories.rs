@@ -19,9 +19,9 @@ use crate::{
 
 /// What happens one after the other, and then at once.
 #[derive(Clone, Debug)]
-struct Round {
-    before: Vec<Step>,
-    at_once: Vec<Ask>,
+pub struct Round {
+    pub before: Vec<Step>,
+    pub at_once: Vec<Ask>,
 }
 
 /// Requests that nothing goes wrong with, mostly of one browser.
@@ -56,7 +56,7 @@ fn races<B: Backend>() {
     });
 }
 
-async fn explain<B: Backend>(backend: B, processes: [Process; 2], rounds: Vec<Round>) {
+pub async fn explain<B: Backend>(backend: B, processes: [Process; 2], rounds: Vec<Round>) {
     let mut system = System::start(backend, &processes).await;
     let mut model = Model::new(processes);
     for Round { before, at_once } in rounds {

@@ -10,6 +10,7 @@ mod hostile;
 mod machine;
 mod model;
 mod mutants;
+mod regressions;
 mod sequences;
 mod soak;
 mod system;

@@ -295,17 +295,24 @@ on_every_store!(follows);
 fn follows<B: Backend>() {
     let sequences = Model::sequential_strategy(1..40);
     run::<B, _>(&sequences, |backend, (model, steps, seen)| {
-        RUNTIME.block_on(async {
-            let mut system = System::start(backend, &model.world.processes).await;
-            let mut model = model;
-            for step in steps {
-                if let Some(seen) = &seen {
-                    seen.fetch_add(1, Ordering::SeqCst);
-                }
-                model = follow(&mut system, model, &step).await;
+        let steps = steps.into_iter().inspect(|_| {
+            if let Some(seen) = &seen {
+                seen.fetch_add(1, Ordering::SeqCst);
             }
         });
+        RUNTIME.block_on(follow_all(backend, model, steps));
     });
+}
+
+pub async fn follow_all<B: Backend>(
+    backend: B,
+    mut model: Model,
+    steps: impl IntoIterator<Item = Step>,
+) {
+    let mut system = System::start(backend, &model.world.processes).await;
+    for step in steps {
+        model = follow(&mut system, model, &step).await;
+    }
 }
 
 /// Has the application do what the model does.

@@ -314,6 +314,8 @@ impl User {
         } = self.times;
         let logged_in = Instant::now();
         let mut last = logged_in;
+        // One that was not answered may have been served.
+        let mut last_tried = logged_in;
         let mut visits = 0;
         let active = limit
             .mul_f64(self.rng.f64() * 1.5)
@@ -328,6 +330,7 @@ impl User {
                 "/page"
             };
             let reply = self.get(path).await;
+            last_tried = Instant::now();
             // An outage may have lost what was said to be done, or have left no time for being active.
             let is_calm = turn == self.turn() && !self.weather.is_stormy.load(Ordering::SeqCst);
             match reply {
@@ -373,7 +376,7 @@ impl User {
         }
         // Idle: the second process may have given it its own time.
         let silent = idle + ahead + slack;
-        while last.elapsed() < silent {
+        while last_tried.elapsed() < silent {
             if self.weather.is_over.load(Ordering::SeqCst) {
                 return;
             }
@@ -383,7 +386,7 @@ impl User {
         assert!(
             !matches!(reply, Reply::In(_)),
             "idle for {:?} and still in",
-            last.elapsed()
+            last_tried.elapsed()
         );
         self.weather.idle_out.fetch_add(1, Ordering::Relaxed);
     }
