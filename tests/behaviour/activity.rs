@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 use serde_json::json;
 use session_refresh::{Policy, RefreshInfo, RefreshLayer, session_refresh};
 use session_refresh_tests::{
@@ -29,6 +29,7 @@ on_touching_stores![
     a_change_while_the_session_ends_brings_nothing_back,
     a_session_cleared_and_filled_again_is_a_live_session,
     what_others_see_of_a_refresh_is_true_when_they_read_it,
+    a_cross_site_request_can_be_made_none,
 ];
 
 async fn role(session: Session) -> String {
@@ -472,5 +473,33 @@ async fn what_a_spawned_task_does_to_the_session_is_as_without_a_refresh() {
             let counts = site.counts();
             assert_eq!(counts.creates, 0, "{task:?} {round}");
         }
+    }
+}
+
+/// As `SECURITY.md` has it.
+fn is_cross_site(request: &Parts) -> bool {
+    let site = request.headers.get("sec-fetch-site");
+    site.is_some_and(|site| site == "cross-site")
+}
+
+#[session_refresh(interval = "1h", skip_if = is_cross_site)]
+async fn embedded() {}
+
+async fn a_cross_site_request_can_be_made_none<K: Sessions>(sessions: K) {
+    let routes = Router::new().route("/", get(embedded));
+    let site = Setup::new(routes).on(sessions).start().await;
+    let client = site.due().await;
+    for (from, outcome) in [
+        ("cross-site", "predicate"),
+        ("same-site", "refreshed"),
+        ("cross-site", "predicate"),
+        ("same-origin", "not_due"),
+        ("none", "not_due"),
+    ] {
+        let left = site.left(&client).await;
+        let answer = client.get_with("/", "sec-fetch-site", from).await;
+        assert_eq!(answer.outcome(), outcome, "{from}");
+        let is_extended = !about(site.left(&client).await, left);
+        assert_eq!(is_extended, outcome == "refreshed", "{from}");
     }
 }

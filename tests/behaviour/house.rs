@@ -186,3 +186,50 @@ fn the_rooms_and_their_arrows_are_those_that_are_drawn_and_all_point_down() {
         }
     }
 }
+
+/// The tests of a folder, as `module::name`.
+fn tests_of(folder: &str) -> BTreeSet<String> {
+    let folder = root().join(folder);
+    let mut files = Vec::new();
+    sources(&folder, Path::new(""), &mut files);
+    let mut found = BTreeSet::new();
+    for file in files {
+        let source = fs::read_to_string(folder.join(&file)).expect("a source");
+        let module = room(&file).replace('/', "::");
+        for line in source.lines() {
+            let function = line.split_once("fn ").map(|(_, rest)| rest);
+            let name = function.and_then(|rest| rest.split(['(', '<']).next());
+            found.extend(name.map(|name| format!("{module}::{name}")));
+            // Names that a macro makes functions of.
+            let pair = line
+                .trim()
+                .split_once(": ")
+                .filter(|(_, to)| to.ends_with(','));
+            found.extend(pair.map(|(name, _)| format!("{module}::{name}")));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_tests_that_the_threat_model_names_are_there() {
+    let text = fs::read_to_string(root().join("SECURITY.md")).expect("there is a threat model");
+    let table = text.split("\n### ").next().unwrap_or_default();
+    let named = table.split('`').skip(1).step_by(2);
+    let named: Vec<_> = named
+        .filter(|name| {
+            name.contains("::") && !name.ends_with("::..") && !name.contains("Session::")
+        })
+        .collect();
+    assert!(named.len() > 30, "{named:?}");
+    let (behaviour, machine) = (tests_of("tests/behaviour"), tests_of("tests/machine"));
+    let interleavings = tests_of("tests/interleavings");
+    for name in named {
+        let is_there = match name.split_once("::") {
+            Some(("machine", rest)) => machine.contains(rest),
+            Some(("interleavings", _)) => interleavings.contains(name),
+            _ => behaviour.contains(name),
+        };
+        assert!(is_there, "there is no test `{name}`");
+    }
+}
