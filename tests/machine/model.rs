@@ -729,7 +729,8 @@ impl Request {
         }
         let end = self.terms.end(&here.layer, here.now);
         if self.keeps_another() || self.data.as_ref() != Some(&known.data) {
-            let expires = if self.is_passive && known.terms.own == self.terms.own {
+            let is_passive = self.is_passive && known.terms.own == self.terms.own;
+            let expires = if is_passive {
                 self.terms.until_last(&here.layer, known.expires)
             } else {
                 end
@@ -738,7 +739,12 @@ impl Request {
             self.write_down(expires);
             let id = self.id.expect("it is known");
             if let Some(record) = here.store.get_mut(&id) {
+                let was = record.expires;
                 record.clone_from(self.known.as_ref().expect("it was written down"));
+                if is_passive {
+                    // Somebody may have extended it meanwhile.
+                    record.expires = record.expires.max(was);
+                }
             }
             return;
         }

@@ -59,7 +59,7 @@ const MUTANTS: &[Mutant] = &[
         ),
         file: "store/request_session.rs",
         was: "NextSave::Extended | NextSave::CookieOnly => Save::Nothing,",
-        is: "NextSave::Extended | NextSave::CookieOnly => Save::Write { expiry, kept },",
+        is: "NextSave::Extended | NextSave::CookieOnly => Save::Write { expiry, kept, is_passive },",
         found_by: BOTH,
     },
     Mutant {
@@ -216,9 +216,19 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         breaks: (5, "a write of a passive route extends the session"),
         file: "store/request_session.rs",
-        was: "let expiry = if state.is_passive && has_same_expiry {",
-        is: "let expiry = if state.is_passive && has_same_expiry && false {",
+        was: "let is_passive = state.is_passive && has_same_expiry;",
+        is: "let is_passive = state.is_passive && has_same_expiry && false;",
         found_by: BOTH,
+    },
+    Mutant {
+        breaks: (
+            5,
+            "a write of a passive route takes back what another request has extended meanwhile",
+        ),
+        file: "store/serialized.rs",
+        was: "record.expiry_date = record.expiry_date.max(found.expiry_date);",
+        is: "let _ = found;",
+        found_by: &["memory"],
     },
     Mutant {
         breaks: (5, "a session is due too early"),

@@ -18,7 +18,7 @@ use axum::{
 };
 use session_refresh::{
     LifetimeLayer, RefreshInfo, SessionLifetime, SessionUser, session_refresh,
-    store::{EncodedLoad, FirstTouch, SessionId, StoreError, Touch, Touched},
+    store::{self, EncodedLoad, FirstTouch, SessionId, StoreError, Touch, Touched},
 };
 use session_refresh_tests::{
     CountingStore, Gate, Options, Sessions, Setup, Site, backends::Backend,
@@ -142,6 +142,10 @@ impl<S: Touch> Touch for Faulty<S> {
     async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {
         may_load().map_err(|words| StoreError::Backend(words.into()))?;
         self.store.load_encoded(id).await
+    }
+
+    async fn save_passively(&self, record: store::Record) -> Result<Option<()>, StoreError> {
+        self.store.save_passively(record).await
     }
 
     async fn touch_first(&self, touch: FirstTouch) -> Result<Option<Touched>, BoxError> {

@@ -57,7 +57,7 @@ pub use redis::{RedisCheckError, RedisStore};
 #[cfg_attr(docsrs, doc(cfg(any(feature = "redis", feature = "redis-rs"))))]
 pub use redis_client::RedisClient;
 #[doc(hidden)]
-pub use release::StoreError;
+pub use release::{Record, StoreError};
 pub use release::{SessionId, StoreOf};
 pub(crate) use request_session::{Clock, Common, Handled, RequestSession, TouchResult};
 pub(crate) use request_store::ReleasedStore;

@@ -96,6 +96,10 @@ fn statements(table: &str) -> Statements {
             "update {table} set data = ?, expiry_date = {TIME} where id = ? and {IS_LIVE}"
         )
         .into(),
+        update_passively: format!(
+            "update {table} set data = ?, expiry_date = greatest(expiry_date, {TIME}) where id = ? and {IS_LIVE}"
+        )
+        .into(),
         replace: format!(
             "update {table} set data = ?, expiry_date = {TIME} where id = ? and data = ? and {IS_LIVE}"
         )

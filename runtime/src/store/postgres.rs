@@ -89,6 +89,11 @@ fn statements(table: &str) -> Statements {
             time(2)
         )
         .into(),
+        update_passively: format!(
+            "update {table} set data = $1, expiry_date = greatest(expiry_date, {}) where id = $3 and {IS_LIVE}",
+            time(2)
+        )
+        .into(),
         replace: format!(
             "update {table} set data = $1, expiry_date = {} where id = $3 and data = $4 and {IS_LIVE}",
             time(2)

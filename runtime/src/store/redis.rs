@@ -118,6 +118,22 @@ static TOUCH: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// ARGV: the record, and when it expires. Keeps what ends later, and says so in the key and in the record. Where the record does
+/// not, since upstream has written it, it ends as is said.
+static SAVE_PASSIVELY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local now = redis.call('PEXPIRETIME', KEYS[1])
+        if now == -2 then return now end
+        local record, expiry = ARGV[1], ARGV[2]
+        local tail = redis.call('GETRANGE', KEYS[1], -46, -1)
+        if now > tonumber(expiry) and string.find(tail, '^\153' .. string.rep('\210....', 9) .. '$') then
+            record, expiry = string.sub(record, 1, -47) .. tail, now
+        end
+        redis.call('SET', KEYS[1], record, 'PXAT', expiry)
+        return 1",
+    )
+});
+
 /// ARGV: the record as it was, as it is to be, and when it expires. Answers whether it still was so.
 static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
@@ -280,6 +296,11 @@ impl<C: RedisClient> RedisStore<C> {
         Ok(!matches!(reply, Reply::Nil))
     }
 
+    /// Whether the server is known to run scripts.
+    async fn can_run(&self) -> bool {
+        self.is_checked.load(Ordering::Relaxed) || self.check().await.is_ok()
+    }
+
     /// A record's bytes, and when its key expires unless the record says so itself.
     async fn get(
         &self,
@@ -406,6 +427,19 @@ impl<C: RedisClient> Touch for RedisStore<C> {
             }
         }
         Ok(Some(Touched::NotDue))
+    }
+
+    async fn save_passively(&self, record: Record) -> Result<Option<()>, StoreError> {
+        // Where scripts are forbidden, nobody extends a session meanwhile either.
+        if !self.can_run().await {
+            return Ok(None);
+        }
+        let bytes = encoded::with_end(record.as_ref());
+        let bytes = bytes.map_err(|error| StoreError::Encode(error.to_string()))?;
+        let expiry = millis(record.expiry_date);
+        let values: [&[u8]; 2] = [&bytes, expiry.as_bytes()];
+        self.run(&SAVE_PASSIVELY, record.id, &values).await?;
+        Ok(Some(()))
     }
 
     async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {

@@ -165,7 +165,12 @@ pub(super) enum Save {
     /// The store has the data: its expiry is moved.
     Touch { expiry: Millis },
     /// The data has changed, or what the session keeps of its lifetime.
-    Write { expiry: Millis, kept: OwnLifetime },
+    Write {
+        expiry: Millis,
+        kept: OwnLifetime,
+        /// The request is no activity: what others extend meanwhile stays so.
+        is_passive: bool,
+    },
 }
 
 /// What became of a refresh.
@@ -460,13 +465,18 @@ impl RequestSession {
             return Save::Nothing;
         }
         let has_same_expiry = kept.expiry == known.kept.expiry;
-        let expiry = if state.is_passive && has_same_expiry {
+        let is_passive = state.is_passive && has_same_expiry;
+        let expiry = if is_passive {
             state.kept_end(known.expiry, settings)
         } else {
             end
         };
         if state.keeps_another(known) || !known.original.is(record.data) {
-            return Save::Write { expiry, kept };
+            return Save::Write {
+                expiry,
+                kept,
+                is_passive,
+            };
         }
         match reason {
             _ if state.is_passive => Save::Nothing,

@@ -157,14 +157,21 @@ impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
                 };
                 let _ = self.request.touch_record(id, to).await;
             }
-            Save::Write { expiry, kept } => {
+            Save::Write {
+                expiry,
+                kept,
+                is_passive,
+            } => {
                 let original = Original::of(record.data);
                 let mut record = Record {
                     expiry_date: expiry.into(),
                     ..record.to_owned()
                 };
                 keep(kept, &mut record.data);
-                self.store.store.save(record).await?;
+                let store = &self.store.store;
+                if !is_passive || store.save_passively(record.clone()).await?.is_none() {
+                    store.save(record).await?;
+                }
                 let written = Written {
                     expiry,
                     kept,

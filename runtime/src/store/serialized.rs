@@ -242,6 +242,18 @@ impl<S: StoreOf<R>, R: 'static> Touch for Serialized<S, R> {
         Ok(self.in_turn(id, Access::Write, touch).await?)
     }
 
+    async fn save_passively(&self, mut record: Record) -> Result<Option<()>, StoreError> {
+        let id = record.id;
+        let save = |store: Arc<S>| async move {
+            if let Some(found) = store.load(id).await? {
+                record.expiry_date = record.expiry_date.max(found.expiry_date);
+                store.save(record).await?;
+            }
+            Ok(())
+        };
+        self.in_turn(id, Access::Write, save).await.map(Some)
+    }
+
     async fn touch_first(&self, touch: FirstTouch) -> Result<Option<Touched>, BoxError> {
         let id = touch.id;
         let first = |store: Arc<S>| async move { touch_first(&*store, &touch).await };

@@ -80,6 +80,8 @@ pub(super) struct Statements {
     pub(super) create: Arc<str>,
     /// data, expiry, id; of a live row.
     pub(super) update: Arc<str>,
+    /// The same, of a row that keeps its expiry if that is later.
+    pub(super) update_passively: Arc<str>,
     /// data, expiry, id, data as it was; of a live row.
     pub(super) replace: Arc<str>,
     /// id.
@@ -149,13 +151,22 @@ impl<P: Pool> Table<P> {
     }
 
     pub(super) async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
+        self.save_by(&self.statements.update, record).await
+    }
+
+    pub(super) async fn save_passively(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
+        self.save_by(&self.statements.update_passively, record)
+            .await
+    }
+
+    async fn save_by(&self, update: &Arc<str>, record: RecordRef<'_>) -> Result<(), StoreError> {
         let data = encoded::write(record)?;
         let values = [
             Value::Bytes(&data),
             Value::time(record.expiry_date),
             Value::Text(&record.id.to_string()),
         ];
-        let updated = self.write(&self.statements.update, &values).await;
+        let updated = self.write(update, &values).await;
         updated.map(drop).map_err(|error| self.error(error))
     }
 
@@ -404,6 +415,10 @@ macro_rules! sql_store {
                 Ok(Some(self.table.touch_first(&touch).await?))
             }
 
+            async fn save_passively(&self, record: Record) -> Result<Option<()>, StoreError> {
+                self.table.save_passively(record.as_ref()).await.map(Some)
+            }
+
             fn is_in_lifetime_layer(&self) {
                 self.table.placement.is_in_lifetime_layer();
             }
@@ -513,6 +528,7 @@ mod tests {
             load: statement(),
             create: statement(),
             update: statement(),
+            update_passively: statement(),
             replace: statement(),
             delete: statement(),
             page: statement(),

@@ -96,6 +96,12 @@ fn statements(table: &str) -> Statements {
         )
         .into(),
         update: format!("update {table} set data = ?, expiry_date = ? where id = ? and {EXPIRY} > {NOW}").into(),
+        update_passively: format!(
+            "update {table} set data = ?1, \
+             expiry_date = case when {EXPIRY} > julianday(?2) then expiry_date else ?2 end \
+             where id = ?3 and {EXPIRY} > {NOW}"
+        )
+        .into(),
         replace: format!(
             "update {table} set data = ?, expiry_date = ? where id = ? and data = ? and {EXPIRY} > {NOW}"
         )

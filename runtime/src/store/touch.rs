@@ -72,6 +72,16 @@ pub trait Touch: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Touched>, BoxError>> + Send {
         std::future::ready(Ok(None))
     }
+
+    /// Saves a live record, and leaves its expiry where it is if that is later: somebody has extended it meanwhile. `None` if
+    /// the store does not know how: then the record is saved as it is.
+    #[doc(hidden)]
+    fn save_passively(
+        &self,
+        _: Record,
+    ) -> impl Future<Output = Result<Option<()>, StoreError>> + Send {
+        std::future::ready(Ok(None))
+    }
 }
 
 /// Moves a live record's expiry, be it back, and changes an entry of its data; nothing if somebody else has changed that

@@ -154,6 +154,14 @@ impl<S: Touch> Touch for CountingStore<S> {
         touched
     }
 
+    async fn save_passively(&self, record: Record) -> Result<Option<()>, StoreError> {
+        let saved = self.store.save_passively(record).await;
+        if !matches!(saved, Ok(None)) {
+            Counters::add(&self.counts.saves);
+        }
+        saved
+    }
+
     async fn load_encoded(&self, id: SessionId) -> Result<EncodedLoad, StoreError> {
         let loaded = self.store.load_encoded(id).await;
         if !matches!(loaded, Ok(EncodedLoad::Unsupported)) {

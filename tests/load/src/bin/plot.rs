@@ -21,6 +21,8 @@ fn main() {
     day();
     contention();
     scale();
+    soak("postgres");
+    soak("redis");
 }
 
 type Row = BTreeMap<String, String>;
@@ -163,6 +165,34 @@ fn scale() {
                 .into_iter()
                 .filter_map(|(sessions, figures)| Some((sessions as f64, median(figures)?)))
                 .collect()
+        },
+    );
+}
+
+/// Half an hour of users who come and go, while processes and the store are killed.
+fn soak(store: &str) {
+    let rows = rows(&results(&format!("soak-{store}.tsv")));
+    let minutes = |row: &Row| number(row, "seconds") / 60.0;
+    let last = rows.last().map_or(1.0, minutes);
+    lines(
+        &format!("soak-{store}.svg"),
+        &format!("1,000 users on {store}, two processes; one of the three is killed each minute"),
+        "minutes",
+        0.0..last,
+        &[
+            "users who are in, in tens",
+            "memory of each process, MB",
+            "the other one's",
+            "connections",
+        ],
+        |series| {
+            let figure = |row: &Row| match series.chars().next() {
+                Some('u') => number(row, "in") / 10.0,
+                Some('m') => number(row, "memory_1") / 1000.0,
+                Some('t') => number(row, "memory_2") / 1000.0,
+                _ => number(row, "connections"),
+            };
+            rows.iter().map(|row| (minutes(row), figure(row))).collect()
         },
     );
 }
