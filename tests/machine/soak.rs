@@ -16,10 +16,19 @@ use std::{
     time::{Duration as StdDuration, Instant},
 };
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderName, HeaderValue, StatusCode},
+    middleware::{Next, from_fn},
+    response::Response,
+    routing::get,
+};
 use fastrand::Rng;
 use session_refresh::store::{PostgresStore, Touch};
-use session_refresh::{LifetimeLayer, Policy, RefreshLayer, SessionLifetime, session_refresh};
+use session_refresh::{
+    LifetimeLayer, Policy, RefreshInfo, RefreshLayer, SessionLifetime, session_refresh,
+};
 use session_refresh_tests::{
     OwnServer,
     backends::{Backend, Redis},
@@ -142,12 +151,25 @@ async fn serve<S: SessionStore + Touch + Clone>(store: S) {
         .route("/log_in", get(log_in))
         .route("/log_out", get(log_out))
         .layer(defaults)
-        .layer(sessions);
+        .layer(sessions)
+        .layer(from_fn(tell_outcome));
     let address = env::var("SOAK_ADDRESS").expect("it says where to listen");
     let listener = TcpListener::bind(address).await.expect("the port is free");
     axum::serve(listener, app)
         .await
         .expect("serving never ends");
+}
+
+const OUTCOME: &str = "x-refresh";
+
+async fn tell_outcome(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let info = response.extensions().get::<RefreshInfo>();
+    let outcome = info.map(|info| HeaderValue::from_static(info.outcome.as_str()));
+    response
+        .headers_mut()
+        .extend(outcome.map(|outcome| (HeaderName::from_static(OUTCOME), outcome)));
+    response
 }
 
 /// A server that can be killed.
@@ -210,14 +232,17 @@ impl Drop for Process {
 }
 
 /// What all users know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Weather {
+    began: Instant,
     is_over: AtomicBool,
     /// How many outages have begun or ended: what was under way then may have been lost.
     turns: AtomicUsize,
     is_stormy: AtomicBool,
     requests: AtomicUsize,
     errors: AtomicUsize,
+    /// Refreshes that the store has failed, or has not done in time.
+    unavailable: AtomicUsize,
     users_in: AtomicUsize,
     /// How often somebody idle was out, and how often somebody was out at the limit.
     idle_out: AtomicUsize,
@@ -239,6 +264,10 @@ struct User {
     rng: Rng,
     weather: Arc<Weather>,
     times: Times,
+    /// Whether the store has failed to extend the session in time, since it last did.
+    was_unavailable: bool,
+    /// What it has asked for since it has logged in, and what came of it.
+    story: Vec<String>,
 }
 
 impl User {
@@ -253,9 +282,17 @@ impl User {
             if let Some(cookie) = &self.cookie {
                 request = request.header("cookie", cookie);
             }
-            let Ok(response) = request.send().await else {
-                self.weather.errors.fetch_add(1, Ordering::Relaxed);
-                continue;
+            let began = Instant::now();
+            let response = match request.send().await {
+                Ok(response) => response,
+                Err(error) => {
+                    self.weather.errors.fetch_add(1, Ordering::Relaxed);
+                    self.tell(format!(
+                        "{path} in {process} fails after {:?}: {error:?}",
+                        began.elapsed()
+                    ));
+                    continue;
+                }
             };
             let status = response.status();
             if let Some(cookie) = response.headers().get("set-cookie") {
@@ -267,7 +304,16 @@ impl User {
                     .unwrap_or_default();
                 self.cookie = (cookie != "id=").then(|| cookie.to_owned());
             }
+            let outcome = response.headers().get(OUTCOME).cloned();
             let text = response.text().await;
+            self.tell(format!(
+                "{path} in {process}, {:?}: {status} {outcome:?} {text:?}",
+                began.elapsed()
+            ));
+            if outcome.is_some_and(|outcome| outcome == "unavailable") {
+                self.weather.unavailable.fetch_add(1, Ordering::Relaxed);
+                self.was_unavailable = true;
+            }
             return match status {
                 StatusCode::OK => {
                     Reply::In(text.ok().and_then(|text| text.parse().ok()).unwrap_or(0))
@@ -286,6 +332,14 @@ impl User {
         Reply::Failed
     }
 
+    fn tell(&mut self, line: String) {
+        self.story.push(format!(
+            "{:?} turn {}: {line}",
+            self.weather.began.elapsed(),
+            self.turn()
+        ));
+    }
+
     async fn pause(&mut self, longest: StdDuration) {
         sleep(longest.mul_f64(self.rng.f64())).await;
     }
@@ -295,6 +349,8 @@ impl User {
         while !self.weather.is_over.load(Ordering::SeqCst) {
             self.pause(self.times.interval).await;
             self.cookie = None;
+            self.story.clear();
+            self.was_unavailable = false;
             if self.get("/log_in").await != Reply::In(0) || self.cookie.is_none() {
                 continue;
             }
@@ -338,8 +394,16 @@ impl User {
                     let expected = visits + u64::from(path == "/visit");
                     assert!(
                         seen == expected || !is_calm,
-                        "{seen} visits instead of {expected}"
+                        "{seen} visits instead of {expected}: {:#?}",
+                        self.story
                     );
+                    if self
+                        .story
+                        .last()
+                        .is_some_and(|last| last.contains("\"refreshed\""))
+                    {
+                        self.was_unavailable = false;
+                    }
                     visits = seen;
                     last = began;
                     assert!(
@@ -349,11 +413,13 @@ impl User {
                 }
                 Reply::Out => {
                     let at_limit = logged_in.elapsed() + ahead + slack > limit;
-                    let was_long = last.elapsed() > idle - interval;
+                    // Where the store is too slow to extend sessions, they end.
+                    let was_long = last.elapsed() > idle - interval || self.was_unavailable;
                     assert!(
                         at_limit || was_long || !is_calm,
-                        "out {:?} after the last activity",
-                        last.elapsed()
+                        "out {:?} after the last activity: {:#?}",
+                        last.elapsed(),
+                        self.story
                     );
                     self.weather
                         .limit_out
@@ -481,7 +547,18 @@ async fn soak<S: Store>(mut store: S) {
             sleep(StdDuration::from_millis(50)).await;
         }
     }
-    let weather = Arc::new(Weather::default());
+    let weather = Arc::new(Weather {
+        began: Instant::now(),
+        is_over: AtomicBool::default(),
+        turns: AtomicUsize::default(),
+        is_stormy: AtomicBool::default(),
+        requests: AtomicUsize::default(),
+        errors: AtomicUsize::default(),
+        unavailable: AtomicUsize::default(),
+        users_in: AtomicUsize::default(),
+        idle_out: AtomicUsize::default(),
+        limit_out: AtomicUsize::default(),
+    });
     let mut living = JoinSet::new();
     for seed in 0..users {
         let user = User {
@@ -494,11 +571,14 @@ async fn soak<S: Store>(mut store: S) {
             rng: Rng::with_seed(seed),
             weather: Arc::clone(&weather),
             times,
+            was_unavailable: false,
+            story: Vec::new(),
         };
         living.spawn(user.live());
     }
-    let mut told =
-        String::from("seconds\tin\trequests\terrors\tconnections\tmemory_1\tmemory_2\tevent\n");
+    let mut told = String::from(
+        "seconds\tin\trequests\terrors\tunavailable\tconnections\tmemory_1\tmemory_2\tevent\n",
+    );
     let began = Instant::now();
     let period = (length / 10).min(StdDuration::from_secs(60));
     let (mut next_event, mut events) = (period, 0);
@@ -537,10 +617,11 @@ async fn soak<S: Store>(mut store: S) {
         let seconds = began.elapsed().as_secs();
         let _ = writeln!(
             told,
-            "{seconds}\t{}\t{}\t{}\t{connections}\t{}\t{}\t{event}",
+            "{seconds}\t{}\t{}\t{}\t{}\t{connections}\t{}\t{}\t{event}",
             of(&weather.users_in),
             of(&weather.requests),
             of(&weather.errors),
+            of(&weather.unavailable),
             memory[0],
             memory[1],
         );
