@@ -365,15 +365,15 @@ async fn assault(target: &Target, toll: &Toll, rng: &mut Rng, is_damaged: bool) 
             break;
         };
         toll.answers.fetch_add(1, Ordering::Relaxed);
-        let told = || String::from_utf8_lossy(&attack.bytes).into_owned();
+        let words = || String::from_utf8_lossy(&attack.bytes).into_owned();
         let may_fail = is_damaged && attack.is_live && ["/read", "/keep"].contains(&attack.path);
-        assert!(status < 500 || may_fail, "{status} to {}", told());
+        assert!(status < 500 || may_fail, "{status} to {}", words());
         if attack.is_http && attack.path.starts_with("/look") {
-            assert_eq!(status, 200, "{}", told());
+            assert_eq!(status, 200, "{}", words());
             assert!(
                 !has_cookie || attack.is_live || target.removes_cookies,
                 "a cookie answers {}",
-                told()
+                words()
             );
         }
     }
@@ -554,7 +554,7 @@ fn a_lifetime_layer_is_attacked() {
         let sqlite = Sqlite::connect().await.expect("a file can be made");
         let store = Owned(sqlite.touching());
         attacked(store, async |id, bytes| {
-            assert!(sqlite.overwrite(id, bytes).await)
+            assert!(sqlite.overwrite(id, bytes).await);
         })
         .await;
     });
@@ -566,7 +566,7 @@ fn a_plain_layer_is_attacked() {
         let sqlite = Sqlite::connect().await.expect("a file can be made");
         let store = Plain(sqlite.plain());
         attacked(store, async |id, bytes| {
-            assert!(sqlite.overwrite(id, bytes).await)
+            assert!(sqlite.overwrite(id, bytes).await);
         })
         .await;
     });

@@ -119,6 +119,10 @@ impl Info {
 
 /// A request under way, and what it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact, independent of the others"
+)]
 pub struct Request {
     pub no: No,
     pub ask: Ask,
@@ -516,9 +520,10 @@ impl Request {
             // Of a first touch: somebody else has recorded it, or has given the session another lifetime.
             here.asked.touches += usize::from(touching != plain);
             done = plain;
-            touched = match std::mem::take(&mut self.finds_busy) {
-                true => Touched::Busy,
-                false => touch(here.store, plain),
+            touched = if std::mem::take(&mut self.finds_busy) {
+                Touched::Busy
+            } else {
+                touch(here.store, plain)
             };
         }
         if touched == Touched::Done {
@@ -535,8 +540,12 @@ impl Request {
     fn act(&mut self, here: &mut Here<'_>) -> Stage {
         let act = self.ask.act;
         let loads = match act {
-            Act::Nothing | Act::LogOut | Act::Clear | Act::FlushAnew => false,
-            Act::Restart | Act::OwnLimit(_) => false,
+            Act::Nothing
+            | Act::LogOut
+            | Act::Clear
+            | Act::FlushAnew
+            | Act::Restart
+            | Act::OwnLimit(_) => false,
             _ => self.data.is_none(),
         };
         if loads {

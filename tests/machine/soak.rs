@@ -249,6 +249,35 @@ struct Weather {
     limit_out: AtomicUsize,
 }
 
+impl Weather {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            is_over: AtomicBool::default(),
+            turns: AtomicUsize::default(),
+            is_stormy: AtomicBool::default(),
+            requests: AtomicUsize::default(),
+            errors: AtomicUsize::default(),
+            unavailable: AtomicUsize::default(),
+            users_in: AtomicUsize::default(),
+            idle_out: AtomicUsize::default(),
+            limit_out: AtomicUsize::default(),
+        }
+    }
+
+    /// As columns of the results.
+    fn figures(&self) -> String {
+        let figures = [
+            &self.users_in,
+            &self.requests,
+            &self.errors,
+            &self.unavailable,
+        ];
+        let figures = figures.map(|figure| figure.load(Ordering::Relaxed).to_string());
+        figures.join("\t")
+    }
+}
+
 /// What came of a request: the number of visits, nobody is logged in, or nothing at all.
 #[derive(Debug, PartialEq, Eq)]
 enum Reply {
@@ -287,7 +316,7 @@ impl User {
                 Ok(response) => response,
                 Err(error) => {
                     self.weather.errors.fetch_add(1, Ordering::Relaxed);
-                    self.tell(format!(
+                    self.tell(&format!(
                         "{path} in {process} fails after {:?}: {error:?}",
                         began.elapsed()
                     ));
@@ -306,7 +335,7 @@ impl User {
             }
             let outcome = response.headers().get(OUTCOME).cloned();
             let text = response.text().await;
-            self.tell(format!(
+            self.tell(&format!(
                 "{path} in {process}, {:?}: {status} {outcome:?} {text:?}",
                 began.elapsed()
             ));
@@ -332,7 +361,7 @@ impl User {
         Reply::Failed
     }
 
-    fn tell(&mut self, line: String) {
+    fn tell(&mut self, line: &str) {
         self.story.push(format!(
             "{:?} turn {}: {line}",
             self.weather.began.elapsed(),
@@ -378,7 +407,7 @@ impl User {
             .min(StdDuration::from_secs(self.rng.u64(5..300)));
         while logged_in.elapsed() < active && !self.weather.is_over.load(Ordering::SeqCst) {
             // Never so long that a refresh just not due lets the session end.
-            self.pause((idle - interval).mul_f64(0.5)).await;
+            self.pause(idle.saturating_sub(interval).mul_f64(0.5)).await;
             let (turn, began) = (self.turn(), Instant::now());
             let path = if self.rng.u8(..4) == 0 {
                 "/visit"
@@ -414,7 +443,8 @@ impl User {
                 Reply::Out => {
                     let at_limit = logged_in.elapsed() + ahead + slack > limit;
                     // Where the store is too slow to extend sessions, they end.
-                    let was_long = last.elapsed() > idle - interval || self.was_unavailable;
+                    let was_long =
+                        last.elapsed() > idle.saturating_sub(interval) || self.was_unavailable;
                     assert!(
                         at_limit || was_long || !is_calm,
                         "out {:?} after the last activity: {:#?}",
@@ -528,102 +558,98 @@ fn setting(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
-async fn soak<S: Store>(mut store: S) {
-    let length = length();
-    let times = Times::of(length);
-    let users = setting("SOAK_USERS", 100);
+/// The two processes, when they serve.
+async fn serving(store: &str, url: &str) -> [Process; 2] {
     let faketime = faketime();
     if faketime.is_none() {
         eprintln!("faketime is not installed: no clock is ahead");
     }
-    let url = store.url();
     let ahead = [None, faketime.as_deref()];
-    let mut processes = ahead.map(|ahead| Process::start(S::NAME, &url, ahead));
+    let processes = ahead.map(|ahead| Process::start(store, url, ahead));
     for process in &processes {
-        while reqwest::get(format!("http://{}/page", process.address))
-            .await
-            .is_err()
-        {
+        let page = format!("http://{}/page", process.address);
+        while reqwest::get(&page).await.is_err() {
             sleep(StdDuration::from_millis(50)).await;
         }
     }
-    let weather = Arc::new(Weather {
-        began: Instant::now(),
-        is_over: AtomicBool::default(),
-        turns: AtomicUsize::default(),
-        is_stormy: AtomicBool::default(),
-        requests: AtomicUsize::default(),
-        errors: AtomicUsize::default(),
-        unavailable: AtomicUsize::default(),
-        users_in: AtomicUsize::default(),
-        idle_out: AtomicUsize::default(),
-        limit_out: AtomicUsize::default(),
-    });
+    processes
+}
+
+/// Begins the lives of all users.
+fn users_of(processes: &[Process; 2], weather: &Arc<Weather>) -> JoinSet<()> {
     let mut living = JoinSet::new();
-    for seed in 0..users {
+    for seed in 0..setting("SOAK_USERS", 100) {
+        let http = reqwest::Client::builder().pool_max_idle_per_host(1).build();
         let user = User {
             addresses: processes.each_ref().map(|process| process.address.clone()),
-            http: reqwest::Client::builder()
-                .pool_max_idle_per_host(1)
-                .build()
-                .expect("a plain client"),
+            http: http.expect("a plain client"),
             cookie: None,
             rng: Rng::with_seed(seed),
-            weather: Arc::clone(&weather),
-            times,
+            weather: Arc::clone(weather),
+            times: Times::of(length()),
             was_unavailable: false,
             story: Vec::new(),
         };
         living.spawn(user.live());
     }
+    living
+}
+
+/// Kills something, and starts it again: each third time the store. Answers what.
+async fn storm<S: Store>(
+    number: usize,
+    store: &mut S,
+    processes: &mut [Process; 2],
+    weather: &Weather,
+) -> &'static str {
+    weather.is_stormy.store(true, Ordering::SeqCst);
+    weather.turns.fetch_add(1, Ordering::SeqCst);
+    let killed = if number.is_multiple_of(3) {
+        store.server().kill();
+        store.server().restart();
+        "store"
+    } else {
+        processes[number % 2].kill();
+        processes[number % 2].restart();
+        "process"
+    };
+    // Until connections are there again, and touches are no longer paused.
+    sleep(StdDuration::from_secs(2)).await;
+    weather.turns.fetch_add(1, Ordering::SeqCst);
+    weather.is_stormy.store(false, Ordering::SeqCst);
+    killed
+}
+
+async fn soak<S: Store>(mut store: S) {
+    let length = length();
+    let mut processes = serving(S::NAME, &store.url()).await;
+    let weather = Arc::new(Weather::new());
+    let mut living = users_of(&processes, &weather);
     let mut told = String::from(
         "seconds\tin\trequests\terrors\tunavailable\tconnections\tmemory_1\tmemory_2\tevent\n",
     );
     let began = Instant::now();
     let period = (length / 10).min(StdDuration::from_secs(60));
-    let (mut next_event, mut events) = (period, 0);
+    let (mut next_storm, mut storms) = (period, 0);
+    // Connections and memory in the first half and in the second.
     let mut peaks = [[0; 3]; 2];
     while began.elapsed() < length {
         let mut event = "";
-        if began.elapsed() > next_event && next_event + period < length {
-            next_event += period;
-            events += 1;
-            weather.is_stormy.store(true, Ordering::SeqCst);
-            weather.turns.fetch_add(1, Ordering::SeqCst);
-            event = if events % 3 == 0 {
-                store.server().kill();
-                store.server().restart();
-                "store"
-            } else {
-                processes[events % 2].kill();
-                processes[events % 2].restart();
-                "process"
-            };
-            // Until connections are there again, and touches are no longer paused.
-            sleep(StdDuration::from_secs(2)).await;
-            weather.turns.fetch_add(1, Ordering::SeqCst);
-            weather.is_stormy.store(false, Ordering::SeqCst);
+        if began.elapsed() > next_storm && next_storm + period < length {
+            next_storm += period;
+            storms += 1;
+            event = storm(storms, &mut store, &mut processes, &weather).await;
         }
-        let memory = processes.each_ref().map(Process::memory);
+        let [first, second] = processes.each_ref().map(Process::memory);
         let connections = store.connections().await;
         let half = usize::from(began.elapsed() > length / 2);
-        for (peak, now) in peaks[half]
-            .iter_mut()
-            .zip([connections, memory[0], memory[1]])
-        {
+        for (peak, now) in peaks[half].iter_mut().zip([connections, first, second]) {
             *peak = (*peak).max(now);
         }
-        let of = |number: &AtomicUsize| number.load(Ordering::Relaxed);
-        let seconds = began.elapsed().as_secs();
+        let (seconds, figures) = (began.elapsed().as_secs(), weather.figures());
         let _ = writeln!(
             told,
-            "{seconds}\t{}\t{}\t{}\t{}\t{connections}\t{}\t{}\t{event}",
-            of(&weather.users_in),
-            of(&weather.requests),
-            of(&weather.errors),
-            of(&weather.unavailable),
-            memory[0],
-            memory[1],
+            "{seconds}\t{figures}\t{connections}\t{first}\t{second}\t{event}"
         );
         while let Some(ended) = living.try_join_next() {
             ended.expect("nobody's session is wrong");
@@ -642,8 +668,11 @@ async fn soak<S: Store>(mut store: S) {
         let file = Path::new(&results).join(format!("soak-{}.tsv", S::NAME));
         fs::write(file, told).expect("the results can be written");
     }
+    let Times { idle, ahead, .. } = Times::of(length);
+    let has_been_idle = weather.idle_out.load(Ordering::Relaxed) > 0;
     assert!(
-        weather.idle_out.load(Ordering::Relaxed) > 0 || length < (times.idle + times.ahead) * 2
+        has_been_idle || length < (idle + ahead) * 2,
+        "nobody was idle for long enough"
     );
     let [first, second] = peaks;
     for (first, second) in first.iter().zip(second) {

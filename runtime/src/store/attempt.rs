@@ -115,8 +115,8 @@ impl Attempts {
         let mut work = Some(work);
         loop {
             let UnderWay {
-                mut ended,
                 extension: theirs,
+                mut ended,
             } = self.begin(id, extension, &mut work)?;
             // Its task tells in time. If it tells nothing, it has panicked.
             let ended = ended.wait_for(Option::is_some).await;
@@ -157,7 +157,7 @@ impl Attempts {
         let (tell, ended) = watch::channel(None);
         let session = state.sessions.entry(id).or_default();
         let of_session = session.backoff.attempt().ok_or(TouchFailed)?;
-        let under_way = UnderWay { ended, extension };
+        let under_way = UnderWay { extension, ended };
         session.under_way = Some(under_way.clone());
         drop(state);
         let attempt = Attempt { of_all, of_session };
