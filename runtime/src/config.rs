@@ -280,6 +280,7 @@ fn key<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde::de::{IntoDeserializer, value::MapDeserializer};
     use serde_json::{Value, json};
 
     use super::*;
@@ -318,6 +319,38 @@ mod tests {
         for nothing in [json!({}), json!({ "interval": null, "skip_paths": null })] {
             assert_eq!(read(nothing), Ok(RefreshConfig::default()));
         }
+    }
+
+    /// A value of a format in which what is there is `some`, as in RON.
+    struct InSome(Value);
+
+    impl<'de> Deserializer<'de> for InSome {
+        type Error = serde_json::Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+            visitor.visit_some(self.0)
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+            unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        }
+    }
+
+    impl IntoDeserializer<'_, serde_json::Error> for InSome {
+        type Deserializer = Self;
+
+        fn into_deserializer(self) -> Self {
+            self
+        }
+    }
+
+    #[test]
+    fn what_a_format_calls_some_is_read() {
+        let fields = [("interval", InSome(json!("2h")))].into_iter();
+        let config = RefreshConfig::deserialize(MapDeserializer::new(fields));
+        let policy = Policy::from(config.unwrap());
+        assert_eq!(policy.interval, Some(Duration::hours(2)));
     }
 
     #[test]

@@ -25,15 +25,12 @@ use axum::{
     routing::get,
 };
 use fastrand::Rng;
-use session_refresh::store::{PostgresStore, Touch};
+use fred::prelude::{Builder, ClientLike as _, Config, Pool, ReconnectPolicy};
+use session_refresh::store::{PostgresStore, RedisStore, Touch};
 use session_refresh::{
     LifetimeLayer, Policy, RefreshInfo, RefreshLayer, SessionLifetime, session_refresh,
 };
-use session_refresh_tests::{
-    OwnServer,
-    backends::{Backend, Redis},
-    free_port,
-};
+use session_refresh_tests::{OwnServer, free_port};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
@@ -76,6 +73,8 @@ fn length() -> StdDuration {
     StdDuration::from_secs(setting("SOAK_SECONDS", 40))
 }
 
+/// How long a user waits for an answer.
+const PATIENCE: StdDuration = StdDuration::from_secs(30);
 /// As many as a process's pool has connections.
 const POOL: u32 = 5;
 
@@ -128,9 +127,24 @@ fn serves() {
             let store = PostgresStore::new(pool.await.expect("PostgreSQL answers"));
             serve(store).await;
         } else {
-            serve(Redis::at(&url).await.touching()).await;
+            serve(RedisStore::new(redis(&url).await)).await;
         }
     });
+}
+
+/// As the guide to operating has it: it connects again, and waits for no answer for ever.
+async fn redis(url: &str) -> Pool {
+    let config = Config::from_url(url).expect("it says where Redis is");
+    let mut builder = Builder::from_config(config);
+    let pool = builder
+        .with_performance_config(|config| {
+            config.default_command_timeout = StdDuration::from_secs(5)
+        })
+        .set_policy(ReconnectPolicy::new_constant(0, 50))
+        .build_pool(POOL as usize)
+        .expect("a pool can be built");
+    pool.init().await.expect("Redis answers");
+    pool
 }
 
 async fn serve<S: SessionStore + Touch + Clone>(store: S) {
@@ -315,6 +329,11 @@ impl User {
             let response = match request.send().await {
                 Ok(response) => response,
                 Err(error) => {
+                    assert!(
+                        !error.is_timeout(),
+                        "{path} in {process} is not answered: {:#?}",
+                        self.story
+                    );
                     self.weather.errors.fetch_add(1, Ordering::Relaxed);
                     self.tell(&format!(
                         "{path} in {process} fails after {:?}: {error:?}",
@@ -579,7 +598,10 @@ async fn serving(store: &str, url: &str) -> [Process; 2] {
 fn users_of(processes: &[Process; 2], weather: &Arc<Weather>) -> JoinSet<()> {
     let mut living = JoinSet::new();
     for seed in 0..setting("SOAK_USERS", 100) {
-        let http = reqwest::Client::builder().pool_max_idle_per_host(1).build();
+        let http = reqwest::Client::builder()
+            .pool_max_idle_per_host(1)
+            .timeout(PATIENCE)
+            .build();
         let user = User {
             addresses: processes.each_ref().map(|process| process.address.clone()),
             http: http.expect("a plain client"),
