@@ -1025,6 +1025,7 @@ async fn a_store_of_the_applications_own_keeps_lifetimes_and_limits() {
     a_remembered_session_stays_remembered(theirs()).await;
     a_fixed_end_is_never_extended(theirs()).await;
     an_absolute_limit_ends_the_most_active_session(theirs()).await;
+    a_passive_route_extends_nothing_and_tells_the_end(theirs()).await;
 
     // One that is from before the limit: its record is loaded and saved.
     let sessions = theirs();

@@ -605,6 +605,30 @@ mod tests {
         );
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_so_many_sessions_are_remembered() {
+        let attempts = Attempts::default();
+        let mut most = 0;
+        for id in 0..i128::try_from(REMEMBERED).unwrap() + 10 {
+            assert!(
+                attempts
+                    .touch(SessionId(id), EXTENSION, fails())
+                    .await
+                    .is_err()
+            );
+            // The store is up for others.
+            assert!(
+                attempts
+                    .touch(SessionId(-1), EXTENSION, succeeds())
+                    .await
+                    .is_ok()
+            );
+            most = most.max(attempts.shared.state().sessions.len());
+        }
+        assert!(most <= REMEMBERED, "{most}");
+        assert!(attempts.shared.state().sessions.len() < REMEMBERED / 2);
+    }
+
     /// S10: an application's own timeout, shorter than the limit.
     #[tokio::test(start_paused = true)]
     async fn a_touch_that_nobody_waits_for_counts() {
