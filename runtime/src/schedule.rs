@@ -368,6 +368,20 @@ mod tests {
     }
 
     #[test]
+    fn whatever_number_of_milliseconds_is_the_nearest_time_that_there_is() {
+        for (milliseconds, time) in [
+            (i64::MIN, PrimitiveDateTime::MIN.assume_utc()),
+            (0, OffsetDateTime::UNIX_EPOCH),
+            (i64::MAX, datetime!(9999-12-31 23:59:59.999 UTC)),
+        ] {
+            let nearest = Millis::clamp(milliseconds);
+            assert_eq!(OffsetDateTime::from(nearest), time);
+            assert_eq!(Millis::new(milliseconds).is_some(), milliseconds == 0);
+            assert_eq!(Millis::from(time), nearest);
+        }
+    }
+
+    #[test]
     fn due_exactly_at_the_interval() {
         let interval = Duration::hours(24);
         let stamp = to_stamp(NOW);
