@@ -1,7 +1,7 @@
 //! Whoever sends bytes to the application sends the worst: over a socket, beside each other, in the middle of things.
 //!
 //! No panic, no session that nobody asked for, no 5xx where the fault is the client's, and no memory that grows.
-//! `HOSTILE_REQUESTS` says how many requests; 20,000 if it does not.
+//! `HOSTILE_REQUESTS` says how many requests; 5,000 if it does not.
 
 use std::{
     env, fs,
@@ -425,7 +425,7 @@ where
 {
     count_panics();
     let requests: usize =
-        env::var("HOSTILE_REQUESTS").map_or(20_000, |requests| requests.parse().expect("a number"));
+        env::var("HOSTILE_REQUESTS").map_or(5_000, |requests| requests.parse().expect("a number"));
     let routes = Router::new()
         .route("/look", get(look))
         .route("/look_user_up", get(look_user_up))
