@@ -80,7 +80,7 @@ const MUTANTS: &[Mutant] = &[
         file: "store/touch.rs",
         was: "if found != self.was.as_deref() {",
         is: "if false {",
-        found_by: BOTH,
+        found_by: &["regressions::once::memory", "regressions::once::sqlite"],
     },
     Mutant {
         breaks: (

@@ -50,6 +50,7 @@ mod once {
             a_first_touch_that_fails_is_counted(),
             a_session_ends_while_a_page_is_at_work(),
             the_activity_is_the_arrival(),
+            a_lifetime_is_set_before_a_first_touch(),
         ] {
             let model = Model::new(processes);
             RUNTIME.block_on(sequences::follow_all(backend.clone(), model, steps));
@@ -90,6 +91,24 @@ mod once {
             Step::GoOn(3),
         ];
         ([process(0, 48, None), process(0, 48, None)], steps)
+    }
+
+    /// What it was is not put back. A mutant survived at times.
+    fn a_lifetime_is_set_before_a_first_touch() -> ([Process; 2], Vec<Step>) {
+        let slow = Ask {
+            stop: Some(Stop::LookUp),
+            ..ask(1, Policy::SkipStaff, Act::Nothing)
+        };
+        let set = Act::SetExpiry(Said::Idle(700));
+        let steps = vec![
+            Step::Ask(ask(0, Policy::Unannotated, Act::FlushAnew)),
+            Step::Pass(28),
+            Step::Ask(slow),
+            Step::Ask(ask(0, Policy::Unannotated, set)),
+            Step::GoOn(1),
+            Step::Ask(ask(0, Policy::Active, Act::Read)),
+        ];
+        ([process(0, 220, None), process(0, 220, Some(618))], steps)
     }
 
     /// However long the user's look-up takes.
