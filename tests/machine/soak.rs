@@ -147,7 +147,7 @@ async fn redis(url: &str) -> Pool {
     let mut builder = Builder::from_config(config);
     let pool = builder
         .with_performance_config(|config| {
-            config.default_command_timeout = StdDuration::from_secs(5)
+            config.default_command_timeout = StdDuration::from_secs(5);
         })
         .set_policy(ReconnectPolicy::new_constant(0, 50))
         .build_pool(POOL as usize)
