@@ -16,7 +16,7 @@ soak:
 
 # A million hostile requests to each kind of layer.
 hostile:
-    HOSTILE_REQUESTS=1000000 cargo test -p session-refresh-tests --test machine hostile -- --nocapture
+    HOSTILE_REQUESTS=1000000 cargo test -p session-refresh-tests --test machine hostile -- --nocapture --test-threads 1
 
 # The application against its model: 20,000 sequences and as many races for each store.
 machine:
