@@ -118,16 +118,16 @@ static TOUCH: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// ARGV: the record, and when it expires. Keeps what ends later, and says so in the key and in the record. Where the record does
+/// ARGV: the record, when it expires, and that as its [`end`](encoded::end). Keeps what ends later, and says so in the key and in the record. Where the record does
 /// not, since upstream has written it, it ends as is said.
 static SAVE_PASSIVELY: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local now = redis.call('PEXPIRETIME', KEYS[1])
         if now == -2 then return now end
         local record, expiry = ARGV[1], ARGV[2]
-        local tail = redis.call('GETRANGE', KEYS[1], -46, -1)
+        local tail = redis.call('GETRANGE', KEYS[1], -#ARGV[3], -1)
         if now > tonumber(expiry) and string.find(tail, '^\153' .. string.rep('\210....', 9) .. '$') then
-            record, expiry = string.sub(record, 1, -47) .. tail, now
+            record, expiry = string.sub(record, 1, -#ARGV[3] - 1) .. tail, now
         end
         redis.call('SET', KEYS[1], record, 'PXAT', expiry)
         return 1",
@@ -288,17 +288,19 @@ impl<C: RedisClient> RedisStore<C> {
 
     /// Answers whether the condition held.
     async fn set(&self, record: RecordRef<'_>, condition: &[u8]) -> Result<bool, StoreError> {
-        let data =
-            encoded::with_end(record).map_err(|error| StoreError::Encode(error.to_string()))?;
+        let data = encode(record)?;
         let (key, expiry) = (self.key(record.id), millis(record.expiry_date));
         let arguments: [&[u8]; 5] = [key.as_bytes(), &data, b"PXAT", expiry.as_bytes(), condition];
         let reply = self.client.run("SET", 0, &arguments).await?;
         Ok(!matches!(reply, Reply::Nil))
     }
 
-    /// Whether the server is known to run scripts.
-    async fn can_run(&self) -> bool {
-        self.is_checked.load(Ordering::Relaxed) || self.check().await.is_ok()
+    /// Checks the server unless it has been found able.
+    async fn is_able(&self) -> Result<(), RedisCheckError> {
+        if self.is_checked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.check().await
     }
 
     /// A record's bytes, and when its key expires unless the record says so itself.
@@ -334,10 +336,8 @@ impl<C: RedisClient> RedisStore<C> {
     ) -> Result<i64, StoreError> {
         // A server that does not know `EVALSHA` quotes its arguments. Of those that are no text clients can't read the answer,
         // and some lose their connection: so nobody asks before it is known.
-        if !self.is_checked.load(Ordering::Relaxed) {
-            let checked = self.check().await;
-            checked.map_err(|missing| StoreError::Backend(missing.0))?;
-        }
+        let able = self.is_able().await;
+        able.map_err(|missing| StoreError::Backend(missing.0))?;
         let key = self.key(id);
         let with = |script| [&[script, b"1" as &[u8], key.as_bytes()], values].concat();
         let by_hash = self
@@ -358,6 +358,11 @@ impl<C: RedisClient> RedisStore<C> {
             _ => Err(Failure::unexpected().into()),
         }
     }
+}
+
+/// As the server keeps a record.
+fn encode(record: RecordRef<'_>) -> Result<Vec<u8>, StoreError> {
+    encoded::with_end(record).map_err(|error| StoreError::Encode(error.to_string()))
 }
 
 /// As the server takes a time.
@@ -420,7 +425,7 @@ impl<C: RedisClient> Touch for RedisStore<C> {
                 Ok(record) => record,
                 Err(touched) => return Ok(Some(touched)),
             };
-            let (replacement, expiry) = (encoded::with_end(record.as_ref())?, millis(touch.expiry));
+            let (replacement, expiry) = (encode(record.as_ref())?, millis(touch.expiry));
             let values: [&[u8]; 3] = [&bytes, &replacement, expiry.as_bytes()];
             if self.run(&REPLACE, touch.id, &values).await? == 1 {
                 return Ok(Some(Touched::Done));
@@ -429,15 +434,14 @@ impl<C: RedisClient> Touch for RedisStore<C> {
         Ok(Some(Touched::NotDue))
     }
 
-    async fn save_passively(&self, record: Record) -> Result<Option<()>, StoreError> {
+    async fn save_passively(&self, record: &Record) -> Result<Option<()>, StoreError> {
         // Where scripts are forbidden, nobody extends a session meanwhile either.
-        if !self.can_run().await {
+        if self.is_able().await.is_err() {
             return Ok(None);
         }
-        let bytes = encoded::with_end(record.as_ref());
-        let bytes = bytes.map_err(|error| StoreError::Encode(error.to_string()))?;
+        let (bytes, end) = (encode(record.as_ref())?, encoded::end(record.expiry_date));
         let expiry = millis(record.expiry_date);
-        let values: [&[u8]; 2] = [&bytes, expiry.as_bytes()];
+        let values: [&[u8]; 3] = [&bytes, expiry.as_bytes(), &end];
         self.run(&SAVE_PASSIVELY, record.id, &values).await?;
         Ok(Some(()))
     }

@@ -169,7 +169,7 @@ impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
                 };
                 keep(kept, &mut record.data);
                 let store = &self.store.store;
-                if !is_passive || store.save_passively(record.clone()).await?.is_none() {
+                if !is_passive || store.save_passively(&record).await?.is_none() {
                     store.save(record).await?;
                 }
                 let written = Written {

@@ -242,8 +242,8 @@ impl<S: StoreOf<R>, R: 'static> Touch for Serialized<S, R> {
         Ok(self.in_turn(id, Access::Write, touch).await?)
     }
 
-    async fn save_passively(&self, mut record: Record) -> Result<Option<()>, StoreError> {
-        let id = record.id;
+    async fn save_passively(&self, record: &Record) -> Result<Option<()>, StoreError> {
+        let (id, mut record) = (record.id, record.clone());
         let save = |store: Arc<S>| async move {
             if let Some(found) = store.load(id).await? {
                 record.expiry_date = record.expiry_date.max(found.expiry_date);

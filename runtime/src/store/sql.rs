@@ -415,7 +415,7 @@ macro_rules! sql_store {
                 Ok(Some(self.table.touch_first(&touch).await?))
             }
 
-            async fn save_passively(&self, record: Record) -> Result<Option<()>, StoreError> {
+            async fn save_passively(&self, record: &Record) -> Result<Option<()>, StoreError> {
                 self.table.save_passively(record.as_ref()).await.map(Some)
             }
 

@@ -78,7 +78,7 @@ pub trait Touch: Send + Sync + 'static {
     #[doc(hidden)]
     fn save_passively(
         &self,
-        _: Record,
+        _: &Record,
     ) -> impl Future<Output = Result<Option<()>, StoreError>> + Send {
         std::future::ready(Ok(None))
     }

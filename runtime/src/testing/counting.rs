@@ -154,7 +154,7 @@ impl<S: Touch> Touch for CountingStore<S> {
         touched
     }
 
-    async fn save_passively(&self, record: Record) -> Result<Option<()>, StoreError> {
+    async fn save_passively(&self, record: &Record) -> Result<Option<()>, StoreError> {
         let saved = self.store.save_passively(record).await;
         if !matches!(saved, Ok(None)) {
             Counters::add(&self.counts.saves);
