@@ -147,8 +147,8 @@ impl Seen {
             return (world.store == self.store).then(|| world.clone());
         }
         open.find_map(|no| {
-            let steps = [false].into_iter().chain(self.may_be_busy.then_some(true));
-            steps.into_iter().find_map(|finds_busy| {
+            let mut steps = [false].into_iter().chain(self.may_be_busy.then_some(true));
+            steps.find_map(|finds_busy| {
                 let mut next = world.clone();
                 next.requests.get_mut(no)?.finds_busy = finds_busy;
                 next.step(*no);

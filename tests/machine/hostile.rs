@@ -4,7 +4,6 @@
 //! `HOSTILE_REQUESTS` says how many requests; 5,000 if it does not.
 
 use std::{
-    env, fs,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -33,7 +32,7 @@ use tokio::{
 };
 use tower_sessions::{Expiry, Session, session::Id};
 
-use crate::machine::RUNTIME;
+use crate::machine::{RUNTIME, memory, setting};
 
 /// How many attack at once.
 const ATTACKERS: usize = 8;
@@ -397,16 +396,6 @@ fn next_answer(rest: &mut &[u8], is_head: bool) -> Option<(u16, bool)> {
     Some((status, head.contains("set-cookie: ")))
 }
 
-/// How much memory the process has, in bytes.
-fn memory() -> usize {
-    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<usize>().ok());
-    pages.unwrap_or_default() * 4096
-}
-
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 fn count_panics() {
@@ -425,8 +414,7 @@ where
     K: Sessions + Send + Sync,
 {
     count_panics();
-    let requests: usize =
-        env::var("HOSTILE_REQUESTS").map_or(5_000, |requests| requests.parse().expect("a number"));
+    let requests: usize = setting("HOSTILE_REQUESTS", 5_000);
     let routes = Router::new()
         .route("/look", get(look))
         .route("/look_user_up", get(look_user_up))
@@ -531,7 +519,7 @@ async fn assaults(target: &Arc<Target>, requests: usize, is_damaged: bool) -> Ar
                     return;
                 }
                 if so_far > requests / 2 && half.load(Ordering::Relaxed) == 0 {
-                    half.store(memory(), Ordering::Relaxed);
+                    half.store(memory(std::process::id()), Ordering::Relaxed);
                 }
                 assault(&target, &toll, rng, is_damaged).await;
             }
@@ -539,8 +527,8 @@ async fn assaults(target: &Arc<Target>, requests: usize, is_damaged: bool) -> Ar
     }
     attackers.join_all().await;
     let half = half.load(Ordering::Relaxed);
-    let after = memory();
-    println!("memory at half of {requests} requests: {half}, after them: {after}");
+    let after = memory(std::process::id());
+    println!("kilobytes of memory at half of {requests} requests: {half}, after them: {after}");
     // Fewer requests tell nothing. Sessions, the database's pages and the attackers themselves are in it as well.
     assert!(
         requests < 200_000 || after < half + half / 4,

@@ -1,6 +1,6 @@
 //! What both kinds of tests have in common: how many cases are tried, and on which stores.
 
-use std::{env, sync::LazyLock};
+use std::{env, fs, str::FromStr, sync::LazyLock};
 
 use proptest::{
     strategy::Strategy,
@@ -33,13 +33,32 @@ macro_rules! on_every_store {
 }
 pub(crate) use on_every_store;
 
+/// A number that a variable sets.
+pub fn setting<T: FromStr>(name: &str, default: T) -> T {
+    env::var(name).map_or(default, |value| {
+        value
+            .parse()
+            .ok()
+            .unwrap_or_else(|| panic!("{name} is a number, not {value}"))
+    })
+}
+
+/// How much memory a process has, in kilobytes.
+pub fn memory(process: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{process}/status"));
+    let status = status.unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().split(' ').next()?.parse().ok())
+        .unwrap_or(0)
+}
+
 /// Tries `MACHINE_CASES` cases, 24 if nothing is said, and has a failure shrunk. Skips a store that is not there.
 pub fn run<B: Backend, S: Strategy>(cases: &S, test: impl Fn(B, S::Value)) {
     let Some(backend) = RUNTIME.block_on(B::connect()) else {
         return;
     };
     let config = Config {
-        cases: env::var("MACHINE_CASES").map_or(24, |cases| cases.parse().expect("a number")),
+        cases: setting("MACHINE_CASES", 24),
         failure_persistence: None,
         ..Config::default()
     };

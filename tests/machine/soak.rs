@@ -16,26 +16,17 @@ use std::{
     time::{Duration as StdDuration, Instant},
 };
 
-use axum::{
-    Router,
-    extract::Request,
-    http::{HeaderName, HeaderValue, StatusCode},
-    middleware::{Next, from_fn},
-    response::Response,
-    routing::get,
-};
+use axum::{Router, http::StatusCode, middleware::from_fn, routing::get};
 use fastrand::Rng;
 use fred::prelude::{Builder, ClientLike as _, Config, Pool, ReconnectPolicy};
 use session_refresh::store::{PostgresStore, RedisStore, Touch};
-use session_refresh::{
-    LifetimeLayer, Policy, RefreshInfo, RefreshLayer, SessionLifetime, session_refresh,
-};
-use session_refresh_tests::{OwnServer, free_port};
+use session_refresh::{LifetimeLayer, Policy, RefreshLayer, SessionLifetime, session_refresh};
+use session_refresh_tests::{OwnServer, free_port, tell_refresh};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
 
-use crate::machine::RUNTIME;
+use crate::machine::{RUNTIME, memory, setting};
 
 /// How long everything takes.
 #[derive(Clone, Copy, Debug)]
@@ -175,24 +166,12 @@ async fn serve<S: SessionStore + Touch + Clone>(store: S) {
         .route("/log_out", get(log_out))
         .layer(defaults)
         .layer(sessions)
-        .layer(from_fn(tell_outcome));
+        .layer(from_fn(tell_refresh));
     let address = env::var("SOAK_ADDRESS").expect("it says where to listen");
     let listener = TcpListener::bind(address).await.expect("the port is free");
     axum::serve(listener, app)
         .await
         .expect("serving never ends");
-}
-
-const OUTCOME: &str = "x-refresh";
-
-async fn tell_outcome(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let info = response.extensions().get::<RefreshInfo>();
-    let outcome = info.map(|info| HeaderValue::from_static(info.outcome.as_str()));
-    response
-        .headers_mut()
-        .extend(outcome.map(|outcome| (HeaderName::from_static(OUTCOME), outcome)));
-    response
 }
 
 /// A server that can be killed.
@@ -238,13 +217,8 @@ impl Process {
         self.child = self.run.spawn().expect("it can be started");
     }
 
-    /// How much memory it has, in kilobytes.
     fn memory(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().split(' ').next()?.parse().ok())
-            .unwrap_or(0)
+        memory(self.child.id())
     }
 }
 
@@ -361,7 +335,7 @@ impl User {
                     .unwrap_or_default();
                 self.cookie = (cookie != "id=").then(|| cookie.to_owned());
             }
-            let outcome = response.headers().get(OUTCOME).cloned();
+            let outcome = response.headers().get("x-refresh").cloned();
             let text = response.text().await;
             self.tell(&format!(
                 "{path} in {process}, {:?}: {status} {outcome:?} {text:?}",
@@ -580,10 +554,6 @@ fn faketime() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten();
     let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
     libraries.find(|library| library.exists())
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
 /// The two processes, when they serve.

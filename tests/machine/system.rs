@@ -21,7 +21,7 @@ use session_refresh::{
     store::{self, EncodedLoad, FirstTouch, SessionId, StoreError, Touch, Touched},
 };
 use session_refresh_tests::{
-    CountingStore, Gate, Options, Sessions, Setup, Site, backends::Backend,
+    Answer as Seen, CountingStore, Gate, Options, Sessions, Setup, Site, backends::Backend,
 };
 use time::{Duration, OffsetDateTime};
 use tokio::task::JoinHandle;
@@ -144,7 +144,7 @@ impl<S: Touch> Touch for Faulty<S> {
         self.store.load_encoded(id).await
     }
 
-    async fn save_passively(&self, record: store::Record) -> Result<Option<()>, StoreError> {
+    async fn save_passively(&self, record: &store::Record) -> Result<Option<()>, StoreError> {
         self.store.save_passively(record).await
     }
 
@@ -440,14 +440,6 @@ pub struct System<B: Backend> {
     http: reqwest::Client,
 }
 
-/// What a browser gets, or hears from the handler.
-#[derive(Debug)]
-pub struct Seen {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
-}
-
 impl<B: Backend> System<B> {
     pub async fn start(backend: B, processes: &[Process]) -> Self {
         let store = Faulty::new(backend.touching());
@@ -574,14 +566,14 @@ impl<B: Backend> System<B> {
         let answer = tokio::spawn(async move {
             let response = request.send().await.expect("the server answers");
             let (status, headers) = (response.status(), response.headers().clone());
-            let body = response
+            let text = response
                 .text()
                 .await
                 .expect("the server answers to the end");
             Seen {
                 status,
                 headers,
-                body,
+                text,
             }
         });
         self.under_way.insert(no, answer);
@@ -641,12 +633,9 @@ impl<B: Backend> System<B> {
 
     /// A request's answer in the model's words. A session that nobody knew is the one that this request has created.
     pub fn read(&mut self, no: No, seen: &Seen) -> Answer {
-        let header = |name: &str| seen.headers.get(name).and_then(|value| value.to_str().ok());
-        let set_cookie = header("set-cookie").unwrap_or_default();
-        let sent = set_cookie
-            .strip_prefix("id=")
-            .and_then(|rest| rest.split(';').next());
-        for id in [sent, header(SESSION)].into_iter().flatten() {
+        let sent = seen.set_cookie().strip_prefix("id=");
+        let sent = sent.and_then(|rest| rest.split(';').next());
+        for id in [sent.unwrap_or_default(), seen.header(SESSION)] {
             if let Ok(id) = id.parse() {
                 self.learn(no, id);
             }
@@ -655,37 +644,29 @@ impl<B: Backend> System<B> {
             None => Cookie::None,
             Some("") => Cookie::Removed,
             Some(id) => {
-                let age = set_cookie.split_once("Max-Age=").map(|(_, age)| {
-                    let seconds = age.split(';').next().and_then(|age| age.parse().ok());
-                    Duration::seconds(seconds.expect("a number of seconds"))
-                });
-                Cookie::Sent(self.no(id).expect("it was learnt"), age.map(hours))
+                let no = self.no(id).expect("it was learnt");
+                Cookie::Sent(no, seen.cookie_age().map(hours))
             }
         };
-        let at = |name| {
-            let nanoseconds = header(name)?.parse().ok()?;
-            let at = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
-            Some(hours(at - self.began))
-        };
-        let info = header("x-refresh").map(|outcome| Info {
-            outcome: OUTCOMES
-                .iter()
-                .find(|known| **known == outcome)
-                .expect("an outcome"),
-            refreshed_at: at("x-refreshed-at"),
-            expires_at: at("x-expires-at"),
-            ends_at: at("x-ends-at"),
+        let at = |at: OffsetDateTime| hours(at - self.began);
+        let known = OUTCOMES.iter().find(|known| **known == seen.outcome());
+        assert!(known.is_some() || seen.outcome().is_empty(), "{seen:?}");
+        let info = known.map(|outcome| Info {
+            outcome,
+            refreshed_at: seen.refreshed_at().map(at),
+            expires_at: seen.expires_at().map(at),
+            ends_at: seen.ends_at().map(at),
         });
         // What the handler was told is what came of it.
-        if let (Some(told), Some(info)) = (header(TOLD), info) {
-            let expires_at: Option<i128> =
-                header("x-expires-at").map(|at| at.parse().expect("a time"));
+        if let Some(info) = info {
+            let expires_at = seen.expires_at().map(OffsetDateTime::unix_timestamp_nanos);
+            let told = seen.header(TOLD);
             assert_eq!(told, format!("{} {expires_at:?}", info.outcome));
         }
         let has_failed = seen.status.is_server_error();
         assert!(has_failed || seen.status == StatusCode::OK, "{seen:?}");
         let saw = (!has_failed)
-            .then(|| serde_json::from_str(&seen.body).expect("data"))
+            .then(|| serde_json::from_str(&seen.text).expect("data"))
             .flatten();
         Answer {
             has_failed,

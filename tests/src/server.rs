@@ -79,7 +79,11 @@ impl Drop for Server {
     }
 }
 
-async fn tell_refresh(request: Request, next: Next) -> Response {
+/// Repeats in headers what the response's extensions say of the refresh.
+///
+/// # Panics
+/// If that contradicts itself.
+pub async fn tell_refresh(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(info) = response.extensions().get::<RefreshInfo>() {
         let info = info.clone();
