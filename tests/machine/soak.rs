@@ -563,10 +563,12 @@ async fn serving(store: &str, url: &str) -> [Process; 2] {
         eprintln!("faketime is not installed: no clock is ahead");
     }
     let ahead = [None, faketime.as_deref()];
-    let processes = ahead.map(|ahead| Process::start(store, url, ahead));
-    for process in &processes {
+    let mut processes = ahead.map(|ahead| Process::start(store, url, ahead));
+    for process in &mut processes {
         let page = format!("http://{}/page", process.address);
         while reqwest::get(&page).await.is_err() {
+            let ended = process.child.try_wait().expect("it can be asked");
+            assert_eq!(ended, None, "it has ended instead of serving {page}");
             sleep(StdDuration::from_millis(50)).await;
         }
     }
