@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::response::Response;
-use http::request::Parts;
+use http::{Extensions, request::Parts};
 use time::Duration;
 
 use crate::{
@@ -39,13 +39,12 @@ where
     if let Some(group) = parts.extensions.remove::<GroupRefresh>() {
         group.give_way().await;
     }
-    let mut decision = match examine(parts, policy, U::NAMED).await? {
+    let rules = Rules::of(parts, policy, U::NAMED);
+    let decision = match examine(parts, &rules).await? {
         Finding::Settled(info) => Decision::settled(info),
-        Finding::Due(candidate) => candidate.refresh::<U, S>(parts, state).await,
+        Finding::Due(due) => due.refresh::<U, S>(&rules, parts, state).await,
     };
-    decision.route = Route::of(&parts.extensions);
-    parts.extensions.insert(decision.info.clone());
-    Ok(decision)
+    Ok(decision.left_in(&mut parts.extensions))
 }
 
 /// What a request is answered with beside the response, and what is left to do then.
@@ -53,6 +52,7 @@ pub(crate) struct Decision {
     pub(crate) info: RefreshInfo,
     stamp: Option<Box<StampRefresh>>,
     route: Route,
+    tells_response: bool,
 }
 
 impl Decision {
@@ -61,7 +61,17 @@ impl Decision {
             info,
             stamp: None,
             route: Route::default(),
+            tells_response: false,
         }
+    }
+
+    /// Leaves the [`RefreshInfo`] for extractors further in, and remembers what the end needs of the request.
+    fn left_in(mut self, extensions: &mut Extensions) -> Self {
+        self.route = Route::of(extensions);
+        self.tells_response =
+            Inherited::of(extensions).is_some_and(|inherited| inherited.tells_response);
+        request::leave_info(self.info.clone(), extensions);
+        self
     }
 
     /// Whether nothing is left but [`tell`](Self::tell).
@@ -69,10 +79,12 @@ impl Decision {
         self.stamp.is_none()
     }
 
-    /// Puts the final [`RefreshInfo`] into the response.
+    /// Counts the request, and puts the final [`RefreshInfo`] into the response if that is asked for.
     pub(crate) fn tell<B>(self, mut response: http::Response<B>) -> http::Response<B> {
         self.route.count(self.info.outcome);
-        response.extensions_mut().insert(self.info);
+        if self.tells_response {
+            response.extensions_mut().insert(self.info);
+        }
         response
     }
 
@@ -86,45 +98,54 @@ impl Decision {
     }
 }
 
-/// A refresh that is due, if the policy wants this user's sessions refreshed.
-struct Candidate {
-    rules: Policy,
+/// A policy, and what the layers around it say where it says nothing.
+struct Rules {
+    policy: Policy,
+    interval: Duration,
     has_user_source: bool,
-    refresh: DueRefresh,
 }
 
+impl Rules {
+    fn of(parts: &Parts, policy: &Policy, route_names_user: bool) -> Self {
+        let inherited = Inherited::of(&parts.extensions);
+        let policy = inherited.map_or(*policy, |inherited| policy.or(inherited.policy()));
+        Self {
+            policy,
+            interval: policy.interval.unwrap_or(DEFAULT_INTERVAL),
+            has_user_source: route_names_user
+                || inherited.is_some_and(|inherited| inherited.user.is_some()),
+        }
+    }
+}
+
+/// A refresh that is due, if the policy wants this user's sessions refreshed.
 enum DueRefresh {
-    Touch(TouchRefresh),
+    Touch(Box<TouchRefresh>),
     Stamp(Box<StampRefresh>),
 }
 
 /// Asks everything that needs no user, and loads the session only if the rest leaves it open.
-async fn examine(
-    parts: &Parts,
-    policy: &Policy,
-    route_names_user: bool,
-) -> Result<Finding<Candidate>, Misuse> {
-    let inherited = Inherited::of(&parts.extensions);
-    let rules = inherited.map_or(*policy, |inherited| policy.or(inherited.policy()));
-    let has_user_source =
-        route_names_user || inherited.is_some_and(|inherited| inherited.user.is_some());
-
+async fn examine(parts: &Parts, rules: &Rules) -> Result<Finding<DueRefresh>, Misuse> {
+    let &Rules {
+        ref policy,
+        interval,
+        has_user_source,
+    } = rules;
     let session = FoundSession::of(&parts.extensions).ok_or(Misuse::NoSession)?;
-    if rules.asks_for_role() && !has_user_source {
+    if policy.asks_for_role() && !has_user_source {
         // Refused on the first request, not on the first that is due.
         return Err(Misuse::NoUserSource);
     }
-    let interval = rules.interval.unwrap_or(DEFAULT_INTERVAL);
-    report::note(parts, &session, &rules, interval, has_user_source);
-    let inactivity = rules.inactivity(&parts.headers);
+    report::note(parts, &session, policy, interval, has_user_source);
+    let inactivity = policy.inactivity(&parts.headers);
     if let FoundSession::Owned(handle) = &session {
         handle.request.set_passive(inactivity.is_some());
     }
     let skip = if !session.has_id() {
         Some(SkipReason::NoSession)
-    } else if (rules.skip_paths).is_some_and(|prefixes| request::has_prefix(parts, prefixes)) {
+    } else if (policy.skip_paths).is_some_and(|prefixes| request::has_prefix(parts, prefixes)) {
         Some(SkipReason::Path)
-    } else if rules.skip_if.is_some_and(|predicate| predicate(parts)) {
+    } else if policy.skip_if.is_some_and(|predicate| predicate(parts)) {
         Some(SkipReason::Predicate)
     } else {
         None
@@ -146,19 +167,16 @@ async fn examine(
             found.map(|found| found.map(DueRefresh::Touch))
         }
         FoundSession::Plain(session) => {
-            warn(Lifetime::alone(session.expiry()));
-            let key = rules.key.unwrap_or(DEFAULT_KEY);
-            let found = stamping::examine(session, inherited, interval, key, inactivity).await;
-            found.map(|found| found.map(|stamp| DueRefresh::Stamp(Box::new(stamp))))
+            let inherited = Inherited::of(&parts.extensions);
+            let key = policy.key.unwrap_or(DEFAULT_KEY);
+            let found =
+                stamping::examine(session, inherited, interval, key, inactivity, warn).await;
+            found.map(|found| found.map(DueRefresh::Stamp))
         }
     };
     Ok(match found {
         Ok(Finding::Settled(info)) => settled(info),
-        Ok(Finding::Due(refresh)) => Finding::Due(Candidate {
-            rules,
-            has_user_source,
-            refresh,
-        }),
+        Ok(due) => due,
         Err(error) => {
             events::load_failed(error);
             Finding::Settled(RefreshInfo::without_session(Outcome::Unavailable))
@@ -173,21 +191,9 @@ fn settled<T>(info: RefreshInfo) -> Finding<T> {
     Finding::Settled(info)
 }
 
-impl Candidate {
-    /// Looks the user up if the policy asks for that, and refreshes if it wants this user's sessions refreshed.
-    async fn refresh<U, S>(self, parts: &mut Parts, state: &S) -> Decision
-    where
-        U: UserSource<S>,
-    {
-        let rules = &self.rules;
-        let asks = rules.skips_unauthenticated() || rules.asks_for_role();
-        if !(self.has_user_source && asks) {
-            return self.accept().await;
-        }
-        match self.judge(U::identify(parts, state).await) {
-            None => self.accept().await,
-            Some(outcome) => self.reject(outcome),
-        }
+impl Rules {
+    fn ask_for_user(&self) -> bool {
+        self.has_user_source && (self.policy.skips_unauthenticated() || self.policy.asks_for_role())
     }
 
     /// Why this is nobody whose sessions the policy refreshes. `Err` is the rejection of the user's extractor.
@@ -201,12 +207,12 @@ impl Candidate {
             // Redirected to the login page, or turned away: a visitor.
             Err(_) => Identity::default(),
         };
-        let rules = &self.rules;
-        let reason = if rules.skips_unauthenticated() && !identity.is_authenticated {
+        let policy = &self.policy;
+        let reason = if policy.skips_unauthenticated() && !identity.is_authenticated {
             SkipReason::Unauthenticated
-        } else if rules.skip_superuser.unwrap_or(false) && identity.is_superuser {
+        } else if policy.skip_superuser.unwrap_or(false) && identity.is_superuser {
             SkipReason::Superuser
-        } else if rules.skip_staff.unwrap_or(false) && identity.is_staff {
+        } else if policy.skip_staff.unwrap_or(false) && identity.is_staff {
             SkipReason::Staff
         } else {
             return None;
@@ -214,19 +220,35 @@ impl Candidate {
         events::skipped(reason);
         Some(Outcome::Skipped(reason))
     }
+}
+
+impl DueRefresh {
+    /// Looks the user up if the policy asks for that, and refreshes if it wants this user's sessions refreshed.
+    async fn refresh<U, S>(self, rules: &Rules, parts: &mut Parts, state: &S) -> Decision
+    where
+        U: UserSource<S>,
+    {
+        if !rules.ask_for_user() {
+            return self.accept().await;
+        }
+        match rules.judge(U::identify(parts, state).await) {
+            None => self.accept().await,
+            Some(outcome) => self.reject(outcome),
+        }
+    }
 
     fn reject(self, outcome: Outcome) -> Decision {
-        let unrefreshed = match self.refresh {
-            DueRefresh::Touch(touch) => touch.unrefreshed,
-            DueRefresh::Stamp(stamp) => stamp.unrefreshed,
+        let unrefreshed = match self {
+            Self::Touch(touch) => touch.unrefreshed,
+            Self::Stamp(stamp) => stamp.unrefreshed,
         };
         Decision::settled(unrefreshed.with(outcome))
     }
 
     async fn accept(self) -> Decision {
-        match self.refresh {
-            DueRefresh::Touch(touch) => Decision::settled(touch.refresh().await),
-            DueRefresh::Stamp(stamp) => {
+        match self {
+            Self::Touch(touch) => Decision::settled(touch.refresh().await),
+            Self::Stamp(stamp) => {
                 advise_lifetime_layer();
                 let promise = Decision::settled(stamp.promise());
                 Decision {
@@ -247,7 +269,7 @@ impl Candidate {
 pub(crate) struct GroupRefresh(Arc<tokio::sync::Mutex<GroupState>>);
 
 enum GroupState {
-    Due(Box<Candidate>),
+    Due(Box<(Rules, DueRefresh)>),
     Decided(Decision),
     /// Somebody further in decides.
     GaveWay,
@@ -276,23 +298,22 @@ impl GroupRefresh {
         if let Some(outer) = parts.extensions.remove::<Self>() {
             outer.give_way().await;
         }
-        parts.extensions.remove::<RefreshInfo>();
-        let (state, patience) = match examine(parts, policy, FromLayer::NAMED).await? {
+        request::forget_info(&mut parts.extensions);
+        let rules = Rules::of(parts, policy, FromLayer::NAMED);
+        let (state, patience) = match examine(parts, &rules).await? {
             Finding::Settled(info) => {
-                parts.extensions.insert(info.clone());
-                let mut decision = Decision::settled(info);
-                decision.route = Route::of(&parts.extensions);
+                let decision = Decision::settled(info).left_in(&mut parts.extensions);
                 (GroupState::Decided(decision), Patience::Settled)
             }
-            Finding::Due(candidate) => {
-                let patience = match &candidate.refresh {
+            Finding::Due(due) => {
+                let patience = match &due {
                     DueRefresh::Touch(touch) => {
                         let wait = PATIENCE.min(touch.remaining() / 2);
                         Patience::AtMost(wait.try_into().unwrap_or_default())
                     }
                     DueRefresh::Stamp(_) => Patience::UntilAnswered,
                 };
-                (GroupState::Due(Box::new(candidate)), patience)
+                (GroupState::Due(Box::new((rules, due))), patience)
             }
         };
         let group = Self(Arc::new(tokio::sync::Mutex::new(state)));
@@ -304,13 +325,13 @@ impl GroupRefresh {
     pub(crate) async fn settle(&self, parts: &mut Parts) -> Option<RefreshInfo> {
         let mut state = self.0.lock().await;
         *state = match std::mem::replace(&mut *state, GroupState::GaveWay) {
-            GroupState::Due(candidate) => {
+            GroupState::Due(due) => {
+                let (rules, due) = *due;
                 // A user's extractor that takes a `RefreshInfo` would wait for itself.
                 let group = parts.extensions.remove::<Self>();
-                let mut decision = candidate.refresh::<FromLayer, ()>(parts, &()).await;
+                let decision = due.refresh::<FromLayer, ()>(&rules, parts, &()).await;
                 group.map(|group| parts.extensions.insert(group));
-                decision.route = Route::of(&parts.extensions);
-                GroupState::Decided(decision)
+                GroupState::Decided(decision.left_in(&mut parts.extensions))
             }
             settled => settled,
         };

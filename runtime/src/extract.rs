@@ -19,6 +19,7 @@ use crate::{
     events::Misuse,
     outcome::RefreshInfo,
     policy::{Policy, RefreshPolicy},
+    request,
     user::UserSource,
 };
 
@@ -97,7 +98,8 @@ impl<P, T: fmt::Display> fmt::Display for Decided<P, T> {
 /// What is left to do when the handler has answered.
 ///
 /// With tower-sessions' layer alone that is the refresh itself, a stamp in the session. Under a
-/// [`LifetimeLayer`](crate::LifetimeLayer) the refresh is done by then, and only the response gets its [`RefreshInfo`].
+/// [`LifetimeLayer`](crate::LifetimeLayer) the refresh is done by then. The response's extensions get the final
+/// [`RefreshInfo`] where a [`RefreshLayer`](crate::RefreshLayer::info_in_response) asks for it.
 #[must_use = "with tower-sessions' layer alone, the refresh happens only after the handler"]
 pub struct PendingStamp(Decision);
 
@@ -108,8 +110,7 @@ impl PendingStamp {
         &self.0.info
     }
 
-    /// Runs the handler, writes the stamp if one is pending, unless the answer or the session forbids it, and puts the
-    /// final [`RefreshInfo`] into the response's extensions.
+    /// Runs the handler, and writes the stamp if one is pending, unless the answer or the session forbids it.
     pub fn after<F>(self, handler: F) -> ThenStamp<F> {
         ThenStamp {
             handler: Some(handler),
@@ -305,17 +306,15 @@ impl<S: Sync> FromRequestParts<S> for RefreshInfo {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        if let Some(info) = parts.extensions.get::<Self>() {
-            return Ok(info.clone());
+        if let Some(info) = request::info(&parts.extensions) {
+            return Ok(info);
         }
         let group = parts.extensions.get::<GroupRefresh>().cloned();
         let settled = match group {
             Some(group) => group.settle(parts).await,
             None => None,
         };
-        let info = settled.ok_or_else(|| rejection(Misuse::NotAnnotated))?;
-        parts.extensions.insert(info.clone());
-        Ok(info)
+        settled.ok_or_else(|| rejection(Misuse::NotAnnotated))
     }
 }
 
@@ -367,6 +366,6 @@ mod tests {
         })));
         let response = response.as_mut().await;
         assert!(free.load(Ordering::Relaxed));
-        assert!(response.extensions().get::<RefreshInfo>().is_some());
+        assert_eq!(response.status(), 200);
     }
 }

@@ -170,6 +170,32 @@ impl RefreshLayer {
         self
     }
 
+    /// Puts the [`RefreshInfo`](crate::RefreshInfo) into the extensions of each response, for middleware further out and
+    /// for tests. With tower-sessions' layer alone it is the final one, while a handler has read a promise.
+    ///
+    /// ```
+    /// use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response};
+    /// use session_refresh::{RefreshInfo, RefreshLayer};
+    ///
+    /// async fn log(request: Request, next: Next) -> Response {
+    ///     let response = next.run(request).await;
+    ///     if let Some(refresh) = response.extensions().get::<RefreshInfo>() {
+    ///         println!("{}: {}", response.status(), refresh.outcome);
+    ///     }
+    ///     response
+    /// }
+    ///
+    /// let app: Router = Router::new()
+    ///     // .route(..)
+    ///     .layer(RefreshLayer::new().info_in_response())
+    ///     .layer(from_fn(log));
+    /// # let _ = app;
+    /// ```
+    pub fn info_in_response(mut self) -> Self {
+        self.inherited_mut().tells_response = true;
+        self
+    }
+
     fn inherited_mut(&mut self) -> &mut Inherited {
         Arc::make_mut(&mut self.inherited)
     }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 /// Under a [`LifetimeLayer`](crate::LifetimeLayer) it is a fact when the handler reads it: the session has been extended,
 /// or it has not, and what the handler answers changes nothing about that. With tower-sessions' layer alone it is a
 /// promise: the time of the refresh is saved after the handler, unless it answers with a 5xx or the session vanishes
-/// meanwhile. The response's extensions hold the final one.
+/// meanwhile; [`RefreshLayer::info_in_response`](crate::RefreshLayer::info_in_response) tells the final one.
 ///
 /// ```
 /// use session_refresh::{RefreshInfo, session_refresh};

@@ -11,6 +11,7 @@ use time::Duration;
 
 use crate::{
     lifetime::Lifetime,
+    outcome::RefreshInfo,
     policy::Policy,
     schedule::Millis,
     session::{Release, Session, for_each_release},
@@ -33,6 +34,21 @@ impl Handle {
     /// Leaves the handle of a session of release `R` for whoever is further in.
     pub(crate) fn leave_in<R: Release>(self, extensions: &mut Extensions) {
         extensions.insert(HandleOf::<R>(self, PhantomData));
+    }
+
+    /// The innermost handle that is in the request, of the older release if there are two.
+    fn innermost(extensions: &Extensions) -> Option<&Self> {
+        macro_rules! innermost {
+            ($release:ident, $tower_sessions:ident) => {
+                if let Some(HandleOf(handle, _)) =
+                    extensions.get::<HandleOf<crate::session::$release>>()
+                {
+                    return Some(handle);
+                }
+            };
+        }
+        for_each_release!(innermost);
+        None
     }
 
     /// The handle of this session. A plain layer further in has a session of its own, which a handle knows nothing of.
@@ -85,6 +101,30 @@ impl<'a> FoundSession<'a> {
     }
 }
 
+/// Leaves what became of the session for extractors further in, with the session's handle if there is one.
+pub(crate) fn leave_info(info: RefreshInfo, extensions: &mut Extensions) {
+    match Handle::innermost(extensions) {
+        Some(handle) => handle.request.set_info(Some(info)),
+        None => drop(extensions.insert(info)),
+    }
+}
+
+/// Forgets what somebody further out has decided.
+pub(crate) fn forget_info(extensions: &mut Extensions) {
+    match Handle::innermost(extensions) {
+        Some(handle) => handle.request.set_info(None),
+        None => drop(extensions.remove::<RefreshInfo>()),
+    }
+}
+
+/// What became of the session, if that is decided.
+pub(crate) fn info(extensions: &Extensions) -> Option<RefreshInfo> {
+    match Handle::innermost(extensions) {
+        Some(handle) => handle.request.info(),
+        None => extensions.get().cloned(),
+    }
+}
+
 /// The time that the session goes by.
 #[cfg(feature = "keep-alive")]
 pub(crate) fn now(extensions: &Extensions) -> Millis {
@@ -104,6 +144,8 @@ pub(crate) struct Inherited {
     pub(crate) defaults: Policy,
     /// By which a plain layer's sessions are due.
     pub(crate) clock: Option<Clock>,
+    /// The response's extensions get the `RefreshInfo`.
+    pub(crate) tells_response: bool,
 }
 
 impl Inherited {
@@ -129,6 +171,7 @@ impl Inherited {
             configured: Policy::new(),
             defaults: self.policy().or(outer.policy()),
             clock: self.clock.clone().or_else(|| outer.clock.clone()),
+            tells_response: self.tells_response || outer.tells_response,
         }
     }
 }

@@ -28,19 +28,22 @@ pub(crate) struct StampRefresh {
     pub(crate) unrefreshed: RefreshInfo,
 }
 
-/// Whether a refresh of the session is due.
+/// Whether a refresh of the session is due. Shows `see` how long the session lives.
 pub(crate) async fn examine(
     session: Session,
     inherited: Option<&Arc<Inherited>>,
     interval: Duration,
     key: &'static str,
     inactivity: Option<Inactivity>,
-) -> Result<Finding<StampRefresh>, SessionError> {
+    see: impl FnOnce(Lifetime),
+) -> Result<Finding<Box<StampRefresh>>, SessionError> {
     let Some(read) = LastRefresh::read(&session, key, inherited).await? else {
         let skipped = Outcome::Skipped(SkipReason::NoSession);
         return Ok(Finding::Settled(RefreshInfo::without_session(skipped)));
     };
-    let unrefreshed = read.info(Lifetime::alone(session.expiry()));
+    let lifetime = Lifetime::alone(session.expiry());
+    see(lifetime);
+    let unrefreshed = read.info(lifetime);
     if let Some(inactivity) = inactivity {
         let skipped = unrefreshed.with(Outcome::Skipped(inactivity.into()));
         return Ok(Finding::Settled(skipped));
@@ -51,14 +54,14 @@ pub(crate) async fn examine(
     if let Evidence::BadStamp(mistake) = read.evidence {
         events::bad_stamp(mistake);
     }
-    Ok(Finding::Due(StampRefresh {
+    Ok(Finding::Due(Box::new(StampRefresh {
         session,
         inherited: inherited.cloned(),
         interval,
         key,
         read,
         unrefreshed,
-    }))
+    })))
 }
 
 impl StampRefresh {

@@ -29,7 +29,7 @@ pub(crate) async fn examine(
     interval: Duration,
     inactivity: Option<Inactivity>,
     see: impl FnOnce(Lifetime),
-) -> Result<Finding<TouchRefresh>, SessionError> {
+) -> Result<Finding<Box<TouchRefresh>>, SessionError> {
     let Handle { session, request } = handle;
     let Some(found) = request.find(session).await? else {
         let skipped = Outcome::Skipped(SkipReason::NoSession);
@@ -62,13 +62,13 @@ pub(crate) async fn examine(
     if is_counted && (skip.is_some() || !extension.is_due(expiry)) {
         return Ok(Finding::Settled(unrefreshed));
     }
-    Ok(Finding::Due(TouchRefresh {
+    Ok(Finding::Due(Box::new(TouchRefresh {
         handle: handle.clone(),
         arrived,
         expiry,
         extension,
         unrefreshed,
-    }))
+    })))
 }
 
 /// The same for a session that may have been held for long, and the refresh.

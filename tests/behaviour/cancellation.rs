@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use axum::{BoxError, Extension, Router, body::Body, response::Response, routing::get};
 use http::{Request, StatusCode};
 use session_refresh::{
-    LifetimeLayer, session_refresh,
+    LifetimeLayer, RefreshLayer, session_refresh,
     store::{Serialized, SessionId, Touch, Touched},
     testing::AssertRefresh as _,
 };
@@ -128,7 +128,8 @@ fn app() -> App {
         .route("/changes", get(changes))
         .layer(Extension("a book"))
         .merge(login_routes())
-        .layer(sessions.with_clock(clock.as_fn()));
+        .layer(sessions.with_clock(clock.as_fn()))
+        .layer(RefreshLayer::new().info_in_response());
     App {
         router,
         clock,

@@ -203,7 +203,8 @@ async fn a_policy_works_on_plain_tower_services() {
     // … or without axum, with bodies of their own.
     let service =
         service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
-    let service = RefreshLayer::new().policy(DAILY).layer(service);
+    let layer = RefreshLayer::new().info_in_response();
+    let service = layer.policy(DAILY).layer(service);
     let response = service.clone().oneshot(Request::new(())).await.unwrap();
     assert_eq!(response.status(), 500);
     assert!(response.body().contains("SessionManagerLayer"));

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use axum::{BoxError, Extension, Router, body::Body, response::Response, routing::get};
 use http::Request;
 use session_refresh::{
-    LifetimeLayer, Outcome, RefreshInfo, SessionLifetime, session_refresh,
+    LifetimeLayer, Outcome, RefreshInfo, RefreshLayer, SessionLifetime, session_refresh,
     store::{Serialized, SessionId, Touch, Touched},
     testing::{AssertRefresh as _, TestClock},
 };
@@ -281,7 +281,8 @@ impl App {
             .route("/log_out", get(log_out))
             .route("/log_in", get(log_in))
             .route("/two_halves", get(two_halves))
-            .layer(sessions.with_clock(clock.as_fn()));
+            .layer(sessions.with_clock(clock.as_fn()))
+            .layer(RefreshLayer::new().info_in_response());
         Self { router, clock }
     }
 

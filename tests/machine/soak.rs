@@ -16,12 +16,12 @@ use std::{
     time::{Duration as StdDuration, Instant},
 };
 
-use axum::{Router, http::StatusCode, middleware::from_fn, routing::get};
+use axum::{Router, http::StatusCode, routing::get};
 use fastrand::Rng;
 use fred::prelude::{Builder, ClientLike as _, Config, Pool, ReconnectPolicy};
 use session_refresh::store::{PostgresStore, RedisStore, Touch};
 use session_refresh::{LifetimeLayer, Policy, RefreshLayer, SessionLifetime, session_refresh};
-use session_refresh_tests::{OwnServer, free_port, tell_refresh};
+use session_refresh_tests::{OwnServer, free_port, telling};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
 use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
@@ -165,11 +165,10 @@ async fn serve<S: SessionStore + Touch + Clone>(store: S) {
         .route("/log_in", get(log_in))
         .route("/log_out", get(log_out))
         .layer(defaults)
-        .layer(sessions)
-        .layer(from_fn(tell_refresh));
+        .layer(sessions);
     let address = env::var("SOAK_ADDRESS").expect("it says where to listen");
     let listener = TcpListener::bind(address).await.expect("the port is free");
-    axum::serve(listener, app)
+    axum::serve(listener, telling(app))
         .await
         .expect("serving never ends");
 }

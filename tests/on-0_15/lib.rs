@@ -71,6 +71,7 @@ where
 }
 
 async fn is_refreshed_when_due(app: Router, clock: &TestClock) {
+    let app = app.layer(RefreshLayer::new().info_in_response());
     let id = cookie(&send(&app, "POST", "").await).expect("a visit makes a session");
 
     clock.advance(2.hours());

@@ -18,5 +18,5 @@ pub use own_server::{OwnServer, free_port};
 pub use proxy::{Proxy, Wire};
 pub use session_refresh::testing::{CountingStore, Counts, TestClock};
 
-pub use server::{Answer, Client, Server, tell_refresh};
+pub use server::{Answer, Client, Server, telling};
 pub use site::{Options, Owned, Plain, Sessions, Setup, Site};

@@ -2,10 +2,15 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Router, extract::Request, middleware::Next, response::Response};
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{Next, from_fn},
+    response::Response,
+};
 use http::{HeaderMap, StatusCode};
 use reqwest::cookie::{CookieStore as _, Jar};
-use session_refresh::{Outcome, RefreshInfo};
+use session_refresh::{Outcome, RefreshInfo, RefreshLayer};
 use time::{Duration, OffsetDateTime};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tower_sessions::session::Id;
@@ -27,7 +32,7 @@ impl Server {
     /// If no port is free.
     pub async fn start(app: Router) -> Self {
         Events::listen();
-        let app = app.layer(axum::middleware::from_fn(tell_refresh));
+        let app = telling(app);
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port is free");
@@ -79,11 +84,13 @@ impl Drop for Server {
     }
 }
 
-/// Repeats in headers what the response's extensions say of the refresh.
-///
-/// # Panics
-/// If that contradicts itself.
-pub async fn tell_refresh(request: Request, next: Next) -> Response {
+/// The application, and each response repeats in headers what its extensions say of the refresh.
+pub fn telling(app: Router) -> Router {
+    app.layer(RefreshLayer::new().info_in_response())
+        .layer(from_fn(tell_refresh))
+}
+
+async fn tell_refresh(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(info) = response.extensions().get::<RefreshInfo>() {
         let info = info.clone();

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     lifetime::{Expiry, KEY, Lifetime, OwnLifetime, Settings},
+    outcome::RefreshInfo,
     schedule::{Extension, Millis},
     session::{Session, SessionError},
     spared_cookies::SparedCookies,
@@ -114,6 +115,8 @@ struct State {
     renewed: Option<Millis>,
     /// The request is no activity: what it writes extends nothing.
     is_passive: bool,
+    /// What became of it, once that is decided.
+    info: Option<RefreshInfo>,
     refreshed: Option<Refreshed>,
     next_save: NextSave,
     spared_cookies: Option<SparedCookies>,
@@ -618,7 +621,9 @@ impl RequestSession {
     #[allow(clippy::option_option)]
     fn look_up(&self, id: SessionId, session: &Session) -> Option<Option<LiveSession>> {
         let mut state = self.state();
-        state.notice(session.expiry());
+        if state.known(id).is_some() {
+            state.notice(session.expiry());
+        }
         if let Some(known) = state.known(id) {
             let lifetime = state.lifetime(&self.common.settings);
             let end = lifetime
@@ -697,6 +702,14 @@ impl RequestSession {
     /// Whether this request is no activity. Of several policies, the last one to ask decides.
     pub(crate) fn set_passive(&self, is_passive: bool) {
         self.state().is_passive = is_passive;
+    }
+
+    pub(crate) fn set_info(&self, info: Option<RefreshInfo>) {
+        self.state().info = info;
+    }
+
+    pub(crate) fn info(&self) -> Option<RefreshInfo> {
+        self.state().info.clone()
     }
 
     /// The absolute limit counts from now.

@@ -6,7 +6,7 @@
 //! # #[cfg(all(feature = "tower-sessions-0_14", feature = "memory-store"))]
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! use axum::{Router, body::Body, extract::Request, routing::get};
-//! use session_refresh::{LifetimeLayer, session_refresh, testing::{AssertRefresh as _, TestClock}};
+//! use session_refresh::{LifetimeLayer, RefreshLayer, session_refresh, testing::{AssertRefresh as _, TestClock}};
 //! use time::ext::NumericalDuration as _;
 //! use tower::ServiceExt as _; // for `oneshot`
 //! use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
@@ -19,7 +19,8 @@
 //! let sessions = LifetimeLayer::new(MemoryStore::default(), |store| SessionManagerLayer::new(store));
 //! let app = Router::new()
 //!     .route("/", get(dashboard).post(log_in))
-//!     .layer(sessions.with_clock(clock.as_fn()));
+//!     .layer(sessions.with_clock(clock.as_fn()))
+//!     .layer(RefreshLayer::new().info_in_response()); // what is asserted
 //! # let login = app.clone().oneshot(Request::post("/").body(Body::empty()).unwrap()).await.unwrap();
 //! # let cookie = login.headers()["set-cookie"].clone();
 //! # let request = || Request::get("/").header("cookie", &cookie).body(Body::empty()).unwrap();
@@ -42,8 +43,8 @@ pub use counting::{CountingStore, Counts};
 
 use crate::{Outcome, RefreshInfo};
 
-/// Assertions on the response of a `Router`, or of anything else inside the process: what became of the session is in
-/// the response's extensions, which do not travel over the network.
+/// Assertions on the response of a `Router`, or of anything else inside the process, under a `RefreshLayer` with
+/// [`info_in_response`](crate::RefreshLayer::info_in_response). Extensions do not travel over the network.
 pub trait AssertRefresh {
     /// What became of the session; `None` if neither attribute nor policy was at work.
     fn refresh_info(&self) -> Option<&RefreshInfo>;
@@ -89,8 +90,9 @@ pub trait AssertRefresh {
 fn outcome_of(response: &(impl AssertRefresh + ?Sized)) -> Outcome {
     let info = response.refresh_info();
     info.expect(
-        "no `RefreshInfo` in the response: is the route annotated or under a policy, did its request reach the handler, \
-         and is this the response itself rather than one that came over the network?",
+        "no `RefreshInfo` in the response: is there a `RefreshLayer::new().info_in_response()` around the application, is \
+         the route annotated or under a policy, did its request reach the handler, and is this the response itself rather \
+         than one that came over the network?",
     )
     .outcome
 }

@@ -12,6 +12,9 @@ use gungraun::{
     Callgrind, Dhat, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
 use serde_json::json;
+// It takes the place of glibc's, which joins free blocks of any size now and then: that moves single counts by thousands of
+// instructions.
+use mimalloc as _;
 use session_refresh_cost::{
     COOKIE, EncodedStore, LIFETIME, Way, lifetime_pages, pages, record, stamps,
 };
@@ -233,9 +236,7 @@ library_benchmark_group!(
 
 main!(
     config = LibraryBenchmarkConfig::default()
-        // Small blocks come from lists that never run full, so that an allocation costs the same each time.
-        .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=65535")
         .tool(Callgrind::default())
-        .tool(Dhat::with_args(["--num-callers=200"])),
+        .tool(Dhat::with_args(["--num-callers=200", "--soname-synonyms=somalloc=NONE"])),
     library_benchmark_groups = requests
 );
