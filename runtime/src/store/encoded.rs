@@ -1,8 +1,8 @@
 //! Records in the form that upstream's stores behind a server keep them in: what `rmp-serde` makes of upstream's `Record`.
 
-use std::fmt;
+use std::{fmt, ops::RangeInclusive};
 
-use rmp_serde::{Deserializer, decode, encode};
+use rmp_serde::{Deserializer, decode};
 use serde::{
     Deserialize as _, Deserializer as _,
     de::{
@@ -55,28 +55,22 @@ pub(super) fn holds(record: &[u8], data: &Data) -> bool {
     holds_as_encoded(record, data).is_some() || holds_as_read(record, data)
 }
 
-/// Encodes each entry and compares bytes, which is most of the time all that is to do. `None` where a record's entries
-/// differ, or are not as short as can be.
+/// Compares bytes, which is all that is to do for what this crate or upstream has written. `None` where a record's entries
+/// differ, or are of another form.
 fn holds_as_encoded(record: &[u8], data: &Data) -> Option<()> {
     // An array of three: the id, of 16 bytes, then the data.
-    let mut rest = record.strip_prefix(&[0x93, 0xc4, 16])?.get(16..)?;
-    let count;
-    (count, rest) = match rest {
-        [head @ 0x80..=0x8f, rest @ ..] => (u16::from(head & 0x0f), rest),
-        [0xde, high, low, rest @ ..] => (u16::from_be_bytes([*high, *low]), rest),
-        _ => return None,
-    };
-    let (mut keys, mut value) = (Vec::with_capacity(data.len()), Vec::with_capacity(1024));
+    let rest = record.strip_prefix(&[0x93, 0xc4, 16])?.get(16..)?;
+    let (count, mut rest) = length(rest, &MAP)?;
+    let mut keys = Vec::with_capacity(data.len());
     for _ in 0..count {
         let key;
         (key, rest) = text(rest)?;
-        if key == KEY {
+        if key == KEY.as_bytes() {
             (_, rest) = text(rest)?;
             continue;
         }
-        value.clear();
-        encode::write(&mut value, data.get(key)?).ok()?;
-        rest = rest.strip_prefix(value.as_slice())?;
+        let key = str::from_utf8(key).ok()?;
+        rest = after(rest, data.get(key)?)?;
         keys.push(key);
     }
     keys.sort_unstable();
@@ -84,16 +78,111 @@ fn holds_as_encoded(record: &[u8], data: &Data) -> Option<()> {
     (is_each_once && keys.len() == data.len()).then_some(())
 }
 
-/// A text as short as can be, and what comes after it.
-fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let (length, text) = match bytes {
-        [head @ 0xa0..=0xbf, text @ ..] => ((head & 0x1f).into(), text),
-        [0xd9, length, text @ ..] => (usize::from(*length), text),
-        [0xda, high, low, text @ ..] => (u16::from_be_bytes([*high, *low]).into(), text),
+/// What comes after a value, if that is the expected one. An object's entries are in the order in which it is written.
+fn after<'a>(bytes: &'a [u8], expected: &Value) -> Option<&'a [u8]> {
+    match expected {
+        Value::Null => bytes.strip_prefix(&[0xc0]),
+        Value::Bool(is) => bytes.strip_prefix(&[0xc2 + u8::from(*is)]),
+        Value::Number(expected) => {
+            let (head, rest) = bytes.split_first()?;
+            let (found, rest) = match head {
+                0x00..=0x7f => (i128::from(*head), rest),
+                0xe0..=0xff => (i128::from(head.cast_signed()), rest),
+                0xcb => {
+                    let (found, rest) = rest.split_first_chunk()?;
+                    let is_same = expected.as_f64()?.to_bits() == u64::from_be_bytes(*found);
+                    return (expected.is_f64() && is_same).then_some(rest);
+                }
+                0xcc..=0xcf => {
+                    let (found, rest) = big_endian(rest, 1 << (head - 0xcc))?;
+                    (found.into(), rest)
+                }
+                0xd0..=0xd3 => {
+                    let size = 1 << (head - 0xd0);
+                    let (found, rest) = big_endian(rest, size)?;
+                    let unused = 64 - 8 * size;
+                    (((found << unused).cast_signed() >> unused).into(), rest)
+                }
+                _ => return None,
+            };
+            let unsigned = expected.as_u64().map(i128::from);
+            let expected = unsigned.or_else(|| expected.as_i64().map(i128::from))?;
+            (found == expected).then_some(rest)
+        }
+        Value::String(expected) => {
+            let (found, rest) = text(bytes)?;
+            (found == expected.as_bytes()).then_some(rest)
+        }
+        Value::Array(values) => {
+            let (count, rest) = length(bytes, &ARRAY)?;
+            (count == values.len()).then_some(())?;
+            values.iter().try_fold(rest, after)
+        }
+        Value::Object(entries) => {
+            let (count, rest) = length(bytes, &MAP)?;
+            (count == entries.len()).then_some(())?;
+            entries.iter().try_fold(rest, |rest, (expected, value)| {
+                let (key, rest) = text(rest)?;
+                (key == expected.as_bytes()).then_some(())?;
+                after(rest, value)
+            })
+        }
+    }
+}
+
+/// The first byte of something that has a length: with the length in it, and before a length of one, two or four bytes.
+struct Heads {
+    short: RangeInclusive<u8>,
+    one: Option<u8>,
+    two: u8,
+}
+
+const TEXT: Heads = Heads {
+    short: 0xa0..=0xbf,
+    one: Some(0xd9),
+    two: 0xda,
+};
+const ARRAY: Heads = Heads {
+    short: 0x90..=0x9f,
+    one: None,
+    two: 0xdc,
+};
+const MAP: Heads = Heads {
+    short: 0x80..=0x8f,
+    one: None,
+    two: 0xde,
+};
+
+/// How much comes next of what has these heads, and the rest.
+#[inline]
+fn length<'a>(bytes: &'a [u8], heads: &Heads) -> Option<(usize, &'a [u8])> {
+    let (&head, rest) = bytes.split_first()?;
+    if heads.short.contains(&head) {
+        return Some(((head - heads.short.start()).into(), rest));
+    }
+    let size = match head {
+        _ if Some(head) == heads.one => 1,
+        _ if head == heads.two => 2,
+        _ if head == heads.two + 1 => 4,
         _ => return None,
     };
-    let (text, after) = text.split_at_checked(length)?;
-    Some((str::from_utf8(text).ok()?, after))
+    let (length, rest) = big_endian(rest, size)?;
+    Some((length.try_into().ok()?, rest))
+}
+
+/// A text's bytes, and what comes after it.
+fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = length(bytes, &TEXT)?;
+    rest.split_at_checked(length)
+}
+
+/// A number of at most eight bytes, and what comes after it.
+fn big_endian(bytes: &[u8], size: usize) -> Option<(u64, &[u8])> {
+    let (number, rest) = bytes.split_at_checked(size)?;
+    let number = number
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte));
+    Some((number, rest))
 }
 
 /// Goes through the record as `serde_json` would read it.
@@ -248,7 +337,7 @@ impl<'de> Visitor<'de> for Is<'_> {
 
 /// A record as upstream encodes it, but for its [`end`].
 #[cfg(feature = "_redis")]
-pub(super) fn with_end(record: RecordRef<'_>) -> Result<Vec<u8>, encode::Error> {
+pub(super) fn with_end(record: RecordRef<'_>) -> Result<Vec<u8>, rmp_serde::encode::Error> {
     let mut bytes = rmp_serde::to_vec(&record)?;
     bytes.truncate(bytes.len() - rmp_serde::to_vec(&record.expiry_date)?.len());
     bytes.extend(end(record.expiry_date));
@@ -260,7 +349,7 @@ pub(super) fn with_end(record: RecordRef<'_>) -> Result<Vec<u8>, encode::Error> 
 const END: usize = 1 + 9 * 5;
 /// The form's markers for an array of nine, and for an integer of 32 bits.
 #[cfg(feature = "_redis")]
-const ARRAY: u8 = 0x99;
+const NINE: u8 = 0x99;
 #[cfg(feature = "_redis")]
 const INTEGER: u8 = 0xd2;
 
@@ -283,7 +372,7 @@ pub(super) fn end(expiry: OffsetDateTime) -> [u8; END] {
         seconds.into(),
     ];
     let mut bytes = [INTEGER; END];
-    bytes[0] = ARRAY;
+    bytes[0] = NINE;
     for (place, number) in bytes[1..].chunks_exact_mut(5).zip(numbers) {
         place[1..].copy_from_slice(&number.to_be_bytes());
     }
@@ -295,7 +384,7 @@ pub(super) fn end(expiry: OffsetDateTime) -> [u8; END] {
 pub(super) fn has_end(record: &[u8]) -> bool {
     record.last_chunk::<END>().is_some_and(|end| {
         let mut integers = end[1..].chunks_exact(5);
-        end[0] == ARRAY && integers.all(|integer| integer[0] == INTEGER)
+        end[0] == NINE && integers.all(|integer| integer[0] == INTEGER)
     })
 }
 

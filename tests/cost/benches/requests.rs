@@ -237,6 +237,9 @@ library_benchmark_group!(
 main!(
     config = LibraryBenchmarkConfig::default()
         .tool(Callgrind::default())
-        .tool(Dhat::with_args(["--num-callers=200", "--soname-synonyms=somalloc=NONE"])),
+        .tool(Dhat::with_args([
+            "--num-callers=200",
+            "--soname-synonyms=somalloc=NONE"
+        ])),
     library_benchmark_groups = requests
 );
