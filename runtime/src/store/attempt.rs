@@ -17,6 +17,7 @@ use std::{
 };
 
 use axum::BoxError;
+use foldhash::fast::RandomState;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, error::Elapsed, timeout_at},
@@ -57,9 +58,9 @@ struct Shared {
 struct State {
     /// When the store fails as a whole: touches of different sessions, and none succeeds between them.
     all: Backoff,
-    failing: HashSet<SessionId>,
+    failing: HashSet<SessionId, RandomState>,
     /// Sessions of which a touch is under way, or has failed.
-    sessions: HashMap<SessionId, OfSession>,
+    sessions: HashMap<SessionId, OfSession, RandomState>,
 }
 
 /// One session's touches. Its trouble is its own: somebody may hold its row locked.

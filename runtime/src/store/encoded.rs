@@ -1,6 +1,6 @@
 //! Records in the form that upstream's stores behind a server keep them in: what `rmp-serde` makes of upstream's `Record`.
 
-use std::{fmt, ops::RangeInclusive};
+use std::fmt;
 
 use rmp_serde::{Deserializer, decode};
 use serde::{
@@ -60,9 +60,9 @@ pub(super) fn holds(record: &[u8], data: &Data) -> bool {
 fn holds_as_encoded(record: &[u8], data: &Data) -> Option<()> {
     // An array of three: the id, of 16 bytes, then the data.
     let rest = record.strip_prefix(&[0x93, 0xc4, 16])?.get(16..)?;
-    let (count, mut rest) = length(rest, &MAP)?;
+    let (entries, mut rest) = count(rest, MAP)?;
     let mut keys = Vec::with_capacity(data.len());
-    for _ in 0..count {
+    for _ in 0..entries {
         let key;
         (key, rest) = text(rest)?;
         if key == KEY.as_bytes() {
@@ -114,13 +114,13 @@ fn after<'a>(bytes: &'a [u8], expected: &Value) -> Option<&'a [u8]> {
             (found == expected.as_bytes()).then_some(rest)
         }
         Value::Array(values) => {
-            let (count, rest) = length(bytes, &ARRAY)?;
-            (count == values.len()).then_some(())?;
+            let (found, rest) = count(bytes, ARRAY)?;
+            (found == values.len()).then_some(())?;
             values.iter().try_fold(rest, after)
         }
         Value::Object(entries) => {
-            let (count, rest) = length(bytes, &MAP)?;
-            (count == entries.len()).then_some(())?;
+            let (found, rest) = count(bytes, MAP)?;
+            (found == entries.len()).then_some(())?;
             entries.iter().try_fold(rest, |rest, (expected, value)| {
                 let (key, rest) = text(rest)?;
                 (key == expected.as_bytes()).then_some(())?;
@@ -130,50 +130,41 @@ fn after<'a>(bytes: &'a [u8], expected: &Value) -> Option<&'a [u8]> {
     }
 }
 
-/// The first byte of something that has a length: with the length in it, and before a length of one, two or four bytes.
-struct Heads {
-    short: RangeInclusive<u8>,
-    one: Option<u8>,
-    two: u8,
+/// How many entries an array or a map has, and what comes after its head. The heads are `short`, which has a number below 16 in
+/// it, and `long` and the next one, before a number of two or four bytes.
+#[inline]
+fn count(bytes: &[u8], (short, long): (u8, u8)) -> Option<(usize, &[u8])> {
+    let (&head, rest) = bytes.split_first()?;
+    if head & 0xf0 == short {
+        return Some(((head & 0x0f).into(), rest));
+    }
+    let size = match head.wrapping_sub(long) {
+        0 => 2,
+        1 => 4,
+        _ => return None,
+    };
+    let (count, rest) = big_endian(rest, size)?;
+    Some((count.try_into().ok()?, rest))
 }
 
-const TEXT: Heads = Heads {
-    short: 0xa0..=0xbf,
-    one: Some(0xd9),
-    two: 0xda,
-};
-const ARRAY: Heads = Heads {
-    short: 0x90..=0x9f,
-    one: None,
-    two: 0xdc,
-};
-const MAP: Heads = Heads {
-    short: 0x80..=0x8f,
-    one: None,
-    two: 0xde,
-};
+const ARRAY: (u8, u8) = (0x90, 0xdc);
+const MAP: (u8, u8) = (0x80, 0xde);
 
-/// How much comes next of what has these heads, and the rest.
+/// A text's bytes, and what comes after it.
 #[inline]
-fn length<'a>(bytes: &'a [u8], heads: &Heads) -> Option<(usize, &'a [u8])> {
+fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&head, rest) = bytes.split_first()?;
-    if heads.short.contains(&head) {
-        return Some(((head - heads.short.start()).into(), rest));
+    if head & 0xe0 == 0xa0 {
+        return rest.split_at_checked((head & 0x1f).into());
     }
     let size = match head {
-        _ if Some(head) == heads.one => 1,
-        _ if head == heads.two => 2,
-        _ if head == heads.two + 1 => 4,
+        0xd9 => 1,
+        0xda => 2,
+        0xdb => 4,
         _ => return None,
     };
     let (length, rest) = big_endian(rest, size)?;
-    Some((length.try_into().ok()?, rest))
-}
-
-/// A text's bytes, and what comes after it.
-fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = length(bytes, &TEXT)?;
-    rest.split_at_checked(length)
+    rest.split_at_checked(length.try_into().ok()?)
 }
 
 /// A number of at most eight bytes, and what comes after it.
