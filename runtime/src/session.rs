@@ -210,3 +210,23 @@ impl Session {
         of_either!(self, session => session.load().await.map_err(|error| (self.id(), error).into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_decoder_quotes_is_not_said() {
+        for (said, left) in [
+            (
+                "invalid type: string \"secret\", expected a map",
+                "invalid type: string …",
+            ),
+            ("unknown field `secret`", "unknown field …"),
+            ("'secret'", "…"),
+            ("no more bytes", "no more bytes"),
+        ] {
+            assert_eq!(unquoted(said.to_owned()), left);
+        }
+    }
+}

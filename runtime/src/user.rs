@@ -32,7 +32,8 @@ use http::request::Parts;
 /// }
 ///
 /// assert!(User { role: Role::Admin }.is_superuser());
-/// assert!(User { role: Role::Member }.is_authenticated());
+/// let member = User { role: Role::Member };
+/// assert!(member.is_authenticated() && !member.is_staff() && !member.is_superuser());
 /// assert!(!None::<User>.is_authenticated());
 /// ```
 #[diagnostic::on_unimplemented(

@@ -4,10 +4,10 @@ use axum::{
     Extension, Json, Router,
     extract::Request,
     middleware::{Next, from_fn},
-    response::{IntoResponse, Response},
+    response::{AppendHeaders, IntoResponse, Response},
     routing::{get, post},
 };
-use http::{StatusCode, request::Parts};
+use http::{HeaderName, StatusCode, header::SET_COOKIE, request::Parts};
 use serde_json::json;
 use session_refresh::{Policy, RefreshInfo, RefreshLayer, session_refresh};
 use session_refresh_tests::{
@@ -150,6 +150,9 @@ async fn slow(Extension(gate): Extension<Gate>) {
     gate.pass().await;
 }
 
+/// What a handler sends for itself.
+const FORGETS: [(HeaderName, &str); 2] = [(SET_COOKIE, "id=; Max-Age=0"), (SET_COOKIE, "seen=1")];
+
 /// What axum-login's login does to a session that is there already.
 async fn rotate(session: Session) {
     session.cycle_id().await.unwrap();
@@ -163,6 +166,7 @@ async fn pages<K: Sessions>(sessions: K) -> Site<K> {
     let routes = Router::new()
         .route("/", get(page))
         .route("/unannotated", get(async || ()))
+        .route("/forgets", get(async || AppendHeaders(FORGETS)))
         .route("/slow", get(slow))
         .route("/role", get(role))
         .route("/rotate", post(rotate))
@@ -198,6 +202,9 @@ async fn a_page_that_uses_no_session_leaves_every_cookie_alone<K: Sessions>(sess
             assert_eq!(counts, only_loads(counts.loads));
             assert!(counts.loads <= 1, "{counts:?}");
         }
+        let answer = site.visitor().get_with("/forgets", "cookie", &cookie).await;
+        let sent: Vec<_> = answer.headers.get_all(SET_COOKIE).iter().collect();
+        assert_eq!(sent, FORGETS.map(|(_, value)| value), "{cookie}");
     }
 }
 

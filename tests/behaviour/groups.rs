@@ -1,6 +1,10 @@
 //! A policy on a group of routes: `RefreshLayer::policy`.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Poll},
+};
 
 use axum::{
     Json, Router,
@@ -15,7 +19,7 @@ use session_refresh::{
 };
 use session_refresh_tests::{Client, CurrentUser, Events, Server, TestClock, login_routes};
 use time::Duration;
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use tower_sessions::{Expiry, MemoryStore, Session, SessionManagerLayer};
 
 const DAILY: Policy = Policy::every(Duration::DAY);
@@ -216,4 +220,80 @@ async fn a_policy_works_on_plain_tower_services() {
     let response = service.oneshot(request).await.unwrap();
     let info = response.extensions().get::<RefreshInfo>().unwrap();
     assert_eq!(info.outcome, Outcome::Skipped(SkipReason::NoSession));
+}
+
+/// The refresh is done while the handler waits, and the handler is waited for all the same.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_goes_on_waiting_after_the_refresh_answers() {
+    async fn slow() -> &'static str {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+        "done"
+    }
+    let clock = TestClock::default();
+    let sessions = LifetimeLayer::new(MemoryStore::default(), |store| {
+        SessionManagerLayer::new(store).with_expiry(Expiry::OnInactivity(Duration::days(14)))
+    });
+    let app = Router::new()
+        .route("/", get(slow))
+        .layer(RefreshLayer::new().policy(DAILY).info_in_response())
+        .merge(login_routes())
+        .layer(sessions.with_clock(clock.as_fn()));
+    let login = Request::post("/login/user").body(Body::empty()).unwrap();
+    let login = app.clone().oneshot(login).await.unwrap();
+    clock.advance(Duration::DAY);
+    let due = Request::get("/").header("cookie", &login.headers()["set-cookie"]);
+    let answer = app.oneshot(due.body(Body::empty()).unwrap()).await.unwrap();
+    let info = answer.extensions().get::<RefreshInfo>().unwrap();
+    assert_eq!(info.outcome, Outcome::Refreshed);
+    let body = axum::body::to_bytes(answer.into_body(), 100).await.unwrap();
+    assert_eq!(body, "done");
+}
+
+/// As tower asks of whoever calls a service: the one that is called has said that it is ready.
+#[tokio::test]
+async fn a_service_is_called_when_it_is_ready() {
+    #[derive(Default)]
+    struct Picky {
+        is_ready: bool,
+    }
+
+    impl Clone for Picky {
+        fn clone(&self) -> Self {
+            Self::default()
+        }
+    }
+
+    impl Service<Request<Body>> for Picky {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            self.is_ready = true;
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            assert!(std::mem::take(&mut self.is_ready));
+            ready(Ok(Response::new(Body::empty())))
+        }
+    }
+
+    let sessions = LifetimeLayer::new(MemoryStore::default(), |store| {
+        SessionManagerLayer::new(store)
+    });
+    let routes = RefreshLayer::new().layer(Picky::default());
+    let group = RefreshLayer::new().policy(DAILY).layer(Picky::default());
+    let owned = sessions.layer(Picky::default());
+    let request = || Request::new(Body::empty());
+    assert_eq!(routes.oneshot(request()).await.unwrap().status(), 200);
+    // Without a session's layer around it: misuse, and no call.
+    assert_eq!(
+        group.clone().oneshot(request()).await.unwrap().status(),
+        500
+    );
+    let grouped = sessions.layer(group);
+    assert_eq!(grouped.oneshot(request()).await.unwrap().status(), 200);
+    assert_eq!(owned.oneshot(request()).await.unwrap().status(), 200);
 }

@@ -2,10 +2,12 @@
 
 use axum::{Router, routing::post};
 use serde_json::{Value, json};
-use session_refresh::{Policy, keep_alive::KeepAlive, store::Serialized};
-use session_refresh_tests::{Answer, Client, FailingStore, Owned, Plain, Sessions, Setup};
+use session_refresh::{LifetimeLayer, Policy, keep_alive::KeepAlive, store::Serialized};
+use session_refresh_tests::{
+    Answer, Client, FailingStore, Owned, Plain, Server, Sessions, Setup, TestClock, login_routes,
+};
 use time::{Duration, OffsetDateTime};
-use tower_sessions::{Expiry, MemoryStore, Session};
+use tower_sessions::{Expiry, MemoryStore, Session, SessionManagerLayer};
 
 use crate::about;
 
@@ -205,4 +207,22 @@ fn a_warning_that_nobody_can_answer_is_refused() {
 #[should_panic(expected = "begins with `/`")]
 fn a_path_that_is_none_is_refused() {
     let _ = KeepAlive::new("keep-alive");
+}
+
+/// A layer of its own, which knows nothing of the routes' clock.
+#[tokio::test]
+async fn the_time_left_goes_by_the_sessions_own_clock() {
+    let clock = TestClock::default();
+    let sessions = LifetimeLayer::new(MemoryStore::default(), |store| {
+        SessionManagerLayer::new(store)
+            .with_secure(false)
+            .with_expiry(Expiry::OnInactivity(Duration::HOUR))
+    });
+    let routes = KeepAlive::new(PATH).router().merge(login_routes());
+    let server = Server::start(routes.layer(sessions.with_clock(clock.as_fn()))).await;
+    let client = server.client();
+    client.post("/login/user").await;
+    clock.advance(Duration::minutes(59));
+    let answer = client.get(PATH).await;
+    assert!(left(&answer, Duration::minutes(1)), "{answer:?}");
 }
