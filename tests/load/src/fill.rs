@@ -10,23 +10,25 @@ use crate::url;
 /// How many are written at once.
 const BATCH: usize = 5_000;
 
-/// A pool of connections to Redis.
+/// A pool of five connections to Redis.
 ///
 /// # Panics
 /// If it does not answer.
 pub async fn redis() -> Pool {
     let config = Config::from_url(&url("REDIS_URL")).expect("it is a URL");
-    let pool = Pool::new(config, None, None, None, 6).expect("a pool of six");
+    let pool = Pool::new(config, None, None, None, 5).expect("a pool of five");
     pool.init().await.expect("Redis answers");
     pool
 }
 
-/// A pool of connections to PostgreSQL.
+/// A pool of five connections to PostgreSQL.
 ///
 /// # Panics
 /// If it does not answer.
 pub async fn postgres() -> sqlx::PgPool {
-    sqlx::PgPool::connect(&url("POSTGRES_URL"))
+    sqlx::postgres::PgPoolOptions::new()
+        .max_connections(5)
+        .connect(&url("POSTGRES_URL"))
         .await
         .expect("PostgreSQL answers")
 }

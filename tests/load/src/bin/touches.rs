@@ -6,12 +6,15 @@ use std::{
     fs,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use fred::prelude::{ClientLike as _, InfoKind, Pool, ServerInterface as _};
+use fred::{
+    prelude::{ClientLike as _, Pool},
+    types::InfoKind,
+};
 use session_refresh::store::{PostgresStore, RedisStore, SessionId, SqliteStore, Touch, Touched};
 use session_refresh_cost::{LIFETIME, record};
 use session_refresh_load::{fill, results};
@@ -34,10 +37,11 @@ enum Work<T, S> {
 }
 
 impl<T: Touch, S: SessionStore> Work<T, S> {
-    async fn run(&self, record: &mut Record, number: usize) {
-        // Each later than the one before.
-        let more = u32::try_from(number).expect("not so many") * Duration::from_secs(1);
-        let expiry = OffsetDateTime::now_utc() + LIFETIME + more;
+    async fn run(&self, record: &mut Record) {
+        // Each a second later than the one before.
+        static AHEAD: AtomicU32 = AtomicU32::new(0);
+        let ahead = Duration::from_secs(AHEAD.fetch_add(1, Ordering::Relaxed).into());
+        let expiry = OffsetDateTime::now_utc() + LIFETIME + ahead;
         match self {
             Self::Touch(store) => {
                 let touched = store
@@ -115,7 +119,7 @@ where
         running.spawn(async move {
             for turn in 0.. {
                 let record = turn % own.len();
-                work.run(&mut own[record], turn).await;
+                work.run(&mut own[record]).await;
                 next.fetch_add(1, Ordering::Relaxed);
                 if began.elapsed() > ROUND {
                     return;
@@ -167,13 +171,12 @@ async fn filled(store: &(impl SessionStore + Clone)) -> Vec<Record> {
 }
 
 async fn postgres(rounds: usize, lines: &mut String) {
-    let pool = PgPoolOptions::new()
-        .max_connections(9)
-        .connect(&session_refresh_load::url("POSTGRES_URL"));
+    let url = session_refresh_load::url("POSTGRES_URL");
+    let pool = PgPoolOptions::new().max_connections(9).connect(&url);
     let pool = pool.await.expect("PostgreSQL answers");
     for fillfactor in [100, 80] {
         let ours = PostgresStore::new(pool.clone())
-            .with_table_name("touches")
+            .with_table_name("tower_sessions", "touches")
             .expect("a name");
         let theirs = TheirPostgres::new(pool.clone())
             .with_table_name("touches")
