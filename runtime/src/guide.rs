@@ -15,8 +15,27 @@ pub mod lifetimes {}
 #[doc = include_str!("guide/auditors.md")]
 pub mod auditors {}
 
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}
+
+#[doc = include_str!("guide/responses.md")]
+pub mod responses {}
+
 #[doc = include_str!("guide/operating.md")]
 pub mod operating {}
+
+#[doc = include_str!("guide/costs.md")]
+#[doc = ""]
+#[doc = include_str!("guide/instructions.svg")]
+#[doc = ""]
+#[doc = include_str!("guide/cpu.svg")]
+#[doc = ""]
+#[doc = include_str!("guide/contention.svg")]
+#[doc = ""]
+#[doc = include_str!("guide/day.svg")]
+#[doc = ""]
+#[doc = include_str!("guide/scale.svg")]
+pub mod costs {}
 
 /// A store of an application's own that can touch: everything that [`Touch`](crate::store::Touch) asks for, on a table with a
 /// column for each thing. `LifetimeLayer::new(UserSessions(pool), …)` takes it.

@@ -233,3 +233,25 @@ fn the_tests_that_the_threat_model_names_are_there() {
         assert!(is_there, "there is no test `{name}`");
     }
 }
+
+/// What stands in it between these lines, from the margin on.
+fn region(source: &str, name: &str) -> String {
+    let begin = format!("// region: {name}\n");
+    let (_, region) = source.split_once(&begin).expect("the region begins");
+    let (region, _) = region.split_once("// endregion").expect("it ends");
+    region.to_owned()
+}
+
+/// So that what is pasted from it compiles as it stands.
+#[test]
+fn the_readme_shows_what_is_compiled_and_is_read_in_a_minute() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("there is one");
+    let source = fs::read_to_string(root().join("examples/readme.rs")).expect("it is compiled");
+    let shown: Vec<_> = readme
+        .split("\n```")
+        .filter_map(|block| block.strip_prefix("rust\n"))
+        .map(|block| format!("{block}\n"))
+        .collect();
+    assert_eq!(shown, [region(&source, "application")]);
+    assert!(readme.lines().count() <= 150);
+}

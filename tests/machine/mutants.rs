@@ -243,7 +243,7 @@ const MUTANTS: &[Mutant] = &[
             "a superuser's session is extended where the policy says no",
         ),
         file: "decide.rs",
-        was: "rules.skip_superuser.unwrap_or(false) && identity.is_superuser",
+        was: "policy.skip_superuser.unwrap_or(false) && identity.is_superuser",
         is: "false && identity.is_superuser",
         found_by: BOTH,
     },

@@ -1,4 +1,4 @@
-//! Draws `results/*.tsv`, and `tests/cost/counts.tsv`, as SVG into `results`.
+//! Draws `results/*.tsv`, and `tests/cost/counts.tsv`, as SVG: for the guide, and the soaks beside their results.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +23,11 @@ fn main() {
     scale();
     soak("postgres");
     soak("redis");
+}
+
+/// Where the guide has its pictures.
+fn picture(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../runtime/src/guide")).join(name)
 }
 
 type Row = BTreeMap<String, String>;
@@ -61,7 +66,7 @@ fn cpu() {
     let rows = rows(&results("load.tsv"));
     let ways: Vec<_> = WAYS.iter().chain(&PEERS).copied().collect();
     bars(
-        "cpu.svg",
+        &picture("cpu.svg"),
         "CPU time of server and store per request, not due, 10 KB (µs, lower is better)",
         &STORES,
         &ways,
@@ -81,7 +86,7 @@ fn instructions() {
         .map(|row| (row["case"].clone(), number(&row, "instructions")))
         .collect();
     bars(
-        "instructions.svg",
+        &picture("instructions.svg"),
         "Instructions of a request over those of the page, in thousands (10 KB, lower is better)",
         &["not due", "due"],
         &[
@@ -110,7 +115,7 @@ fn day() {
     let mut ways = vec!["session-refresh", "always-save"];
     ways.extend(PEERS);
     bars(
-        "day.svg",
+        &picture("day.svg"),
         "Changes in the store per second, a million sessions, the busiest hour (lower is better)",
         &["redis", "postgres"],
         &ways,
@@ -127,10 +132,10 @@ fn day() {
 fn contention() {
     let rows = rows(&results("contention.tsv"));
     lines(
-        "contention.svg",
+        &picture("contention.svg"),
         "Requests at once on one due session: one writes. 99th percentile (ms)",
         "requests at once",
-        (1.0..256.0).log_scale().base(2.0),
+        (1.0..1_024.0).log_scale().base(2.0),
         &STORES,
         |store| {
             rows.iter()
@@ -150,7 +155,7 @@ fn scale() {
     series.dedup();
     let series: Vec<_> = series.iter().map(String::as_str).collect();
     lines(
-        "scale.svg",
+        &picture("scale.svg"),
         "CPU time of server and store per request, not due, 1 KB (µs)",
         "sessions in the store",
         (1_000.0..1_000_000.0).log_scale(),
@@ -175,7 +180,7 @@ fn soak(store: &str) {
     let minutes = |row: &Row| number(row, "seconds") / 60.0;
     let last = rows.last().map_or(1.0, minutes);
     lines(
-        &format!("soak-{store}.svg"),
+        &results(&format!("soak-{store}.svg")),
         &format!("1,000 users on {store}, two processes; one of the three is killed each minute"),
         "minutes",
         0.0..last,
@@ -199,7 +204,7 @@ fn soak(store: &str) {
 
 /// A group of bars side by side for each of `groups`, one for each of `series` that has a figure there.
 fn bars(
-    name: &str,
+    file: &Path,
     caption: &str,
     groups: &[&str],
     series: &[&str],
@@ -211,8 +216,7 @@ fn bars(
     let highest = all
         .filter_map(|(group, series)| height(group, series))
         .fold(0.0, f64::max);
-    let file = results(name);
-    let area = SVGBackend::new(&file, SIZE).into_drawing_area();
+    let area = SVGBackend::new(file, SIZE).into_drawing_area();
     area.fill(&WHITE).expect("a picture can be drawn");
     let mut chart = ChartBuilder::on(&area)
         .caption(caption, (FONT, 16))
@@ -268,7 +272,7 @@ fn bars(
 
 /// A line for each of `series`.
 fn lines<X>(
-    name: &str,
+    file: &Path,
     caption: &str,
     x_name: &str,
     x_range: X,
@@ -283,8 +287,7 @@ fn lines<X>(
         .flat_map(|series| points(series))
         .map(|(_, y)| y)
         .fold(0.0, f64::max);
-    let file = results(name);
-    let area = SVGBackend::new(&file, SIZE).into_drawing_area();
+    let area = SVGBackend::new(file, SIZE).into_drawing_area();
     area.fill(&WHITE).expect("a picture can be drawn");
     let mut chart = ChartBuilder::on(&area)
         .caption(caption, (FONT, 16))
