@@ -27,7 +27,11 @@ fn main() {
 
 /// Where the guide has its pictures.
 fn picture(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../runtime/src/guide")).join(name)
+    PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../runtime/src/guide"
+    ))
+    .join(name)
 }
 
 type Row = BTreeMap<String, String>;
