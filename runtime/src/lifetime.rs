@@ -298,4 +298,24 @@ mod tests {
             assert_eq!(OwnLifetime::from_text(text), None, "{text:?}");
         }
     }
+
+    #[test]
+    fn a_session_ends_at_its_fixed_end_or_at_its_limit_whichever_is_first() {
+        let at = |milliseconds| Millis::new(milliseconds).unwrap();
+        let settings = Settings::default();
+        for (fixed, max, end) in [
+            (None, None, None),
+            (Some(7), None, Some(7)),
+            (None, Some(5), Some(6)),
+            (Some(7), Some(5), Some(6)),
+            (Some(3), Some(5), Some(3)),
+        ] {
+            let own = OwnLifetime {
+                expiry: fixed.map(|end| Expiry::AtDateTime(at(end))),
+                started: Some(at(1)),
+                max_lifetime: max.map(Duration::milliseconds),
+            };
+            assert_eq!(own.end(&settings), end.map(at), "{own:?}");
+        }
+    }
 }
