@@ -44,7 +44,7 @@ where
         Finding::Settled(info) => Decision::settled(info),
         Finding::Due(due) => due.refresh::<U, S>(&rules, parts, state).await,
     };
-    Ok(decision.left_in(&mut parts.extensions))
+    Ok(decision.left_in(&mut parts.extensions, &rules))
 }
 
 /// What a request is answered with beside the response, and what is left to do then.
@@ -66,11 +66,11 @@ impl Decision {
     }
 
     /// Leaves the [`RefreshInfo`] for extractors further in, and remembers what the end needs of the request.
-    fn left_in(mut self, extensions: &mut Extensions) -> Self {
+    fn left_in(mut self, extensions: &mut Extensions, rules: &Rules) -> Self {
         self.route = Route::of(extensions);
         self.tells_response =
-            Inherited::of(extensions).is_some_and(|inherited| inherited.tells_response);
-        request::leave_info(self.info.clone(), extensions);
+            (rules.inherited.as_ref()).is_some_and(|layers| layers.tells_response);
+        request::set_info(Some(self.info.clone()), extensions);
         self
     }
 
@@ -98,23 +98,52 @@ impl Decision {
     }
 }
 
-/// A policy, and what the layers around it say where it says nothing.
+/// What is in force for a request.
 struct Rules {
+    /// The route's, and what the layers around it say where that says nothing.
     policy: Policy,
-    interval: Duration,
     has_user_source: bool,
+    inherited: Option<Arc<Inherited>>,
 }
 
 impl Rules {
     fn of(parts: &Parts, policy: &Policy, route_names_user: bool) -> Self {
-        let inherited = Inherited::of(&parts.extensions);
-        let policy = inherited.map_or(*policy, |inherited| policy.or(inherited.policy()));
+        let inherited = Inherited::of(&parts.extensions).cloned();
+        let layers = inherited.as_ref();
         Self {
-            policy,
-            interval: policy.interval.unwrap_or(DEFAULT_INTERVAL),
-            has_user_source: route_names_user
-                || inherited.is_some_and(|inherited| inherited.user.is_some()),
+            policy: layers.map_or(*policy, |layers| policy.or(layers.policy())),
+            has_user_source: route_names_user || layers.is_some_and(|layers| layers.user.is_some()),
+            inherited,
         }
+    }
+
+    fn ask_for_user(&self) -> bool {
+        self.has_user_source && (self.policy.skips_unauthenticated() || self.policy.asks_for_role())
+    }
+
+    /// Why this is nobody whose sessions the policy refreshes. `Err` is the rejection of the user's extractor.
+    fn judge(&self, user: Result<Identity, Response>) -> Option<Outcome> {
+        let identity = match user {
+            Ok(identity) => identity,
+            Err(rejection) if rejection.status().is_server_error() => {
+                events::look_up_failed(rejection.status());
+                return Some(Outcome::Unavailable);
+            }
+            // Redirected to the login page, or turned away: a visitor.
+            Err(_) => Identity::default(),
+        };
+        let policy = &self.policy;
+        let reason = if policy.skips_unauthenticated() && !identity.is_authenticated {
+            SkipReason::Unauthenticated
+        } else if policy.skip_superuser.unwrap_or(false) && identity.is_superuser {
+            SkipReason::Superuser
+        } else if policy.skip_staff.unwrap_or(false) && identity.is_staff {
+            SkipReason::Staff
+        } else {
+            return None;
+        };
+        events::skipped(reason);
+        Some(Outcome::Skipped(reason))
     }
 }
 
@@ -126,17 +155,14 @@ enum DueRefresh {
 
 /// Asks everything that needs no user, and loads the session only if the rest leaves it open.
 async fn examine(parts: &Parts, rules: &Rules) -> Result<Finding<DueRefresh>, Misuse> {
-    let &Rules {
-        ref policy,
-        interval,
-        has_user_source,
-    } = rules;
+    let policy = &rules.policy;
     let session = FoundSession::of(&parts.extensions).ok_or(Misuse::NoSession)?;
-    if policy.asks_for_role() && !has_user_source {
+    if policy.asks_for_role() && !rules.has_user_source {
         // Refused on the first request, not on the first that is due.
         return Err(Misuse::NoUserSource);
     }
-    report::note(parts, &session, policy, interval, has_user_source);
+    let interval = policy.interval.unwrap_or(DEFAULT_INTERVAL);
+    report::note(parts, &session, policy, interval, rules.has_user_source);
     let inactivity = policy.inactivity(&parts.headers);
     if let FoundSession::Owned(handle) = &session {
         handle.request.set_passive(inactivity.is_some());
@@ -167,7 +193,7 @@ async fn examine(parts: &Parts, rules: &Rules) -> Result<Finding<DueRefresh>, Mi
             found.map(|found| found.map(DueRefresh::Touch))
         }
         FoundSession::Plain(session) => {
-            let inherited = Inherited::of(&parts.extensions);
+            let inherited = rules.inherited.as_ref();
             let key = policy.key.unwrap_or(DEFAULT_KEY);
             let found =
                 stamping::examine(session, inherited, interval, key, inactivity, warn).await;
@@ -189,37 +215,6 @@ fn settled<T>(info: RefreshInfo) -> Finding<T> {
         events::skipped(reason);
     }
     Finding::Settled(info)
-}
-
-impl Rules {
-    fn ask_for_user(&self) -> bool {
-        self.has_user_source && (self.policy.skips_unauthenticated() || self.policy.asks_for_role())
-    }
-
-    /// Why this is nobody whose sessions the policy refreshes. `Err` is the rejection of the user's extractor.
-    fn judge(&self, user: Result<Identity, Response>) -> Option<Outcome> {
-        let identity = match user {
-            Ok(identity) => identity,
-            Err(rejection) if rejection.status().is_server_error() => {
-                events::look_up_failed(rejection.status());
-                return Some(Outcome::Unavailable);
-            }
-            // Redirected to the login page, or turned away: a visitor.
-            Err(_) => Identity::default(),
-        };
-        let policy = &self.policy;
-        let reason = if policy.skips_unauthenticated() && !identity.is_authenticated {
-            SkipReason::Unauthenticated
-        } else if policy.skip_superuser.unwrap_or(false) && identity.is_superuser {
-            SkipReason::Superuser
-        } else if policy.skip_staff.unwrap_or(false) && identity.is_staff {
-            SkipReason::Staff
-        } else {
-            return None;
-        };
-        events::skipped(reason);
-        Some(Outcome::Skipped(reason))
-    }
 }
 
 impl DueRefresh {
@@ -298,11 +293,11 @@ impl GroupRefresh {
         if let Some(outer) = parts.extensions.remove::<Self>() {
             outer.give_way().await;
         }
-        request::forget_info(&mut parts.extensions);
+        request::set_info(None, &mut parts.extensions);
         let rules = Rules::of(parts, policy, FromLayer::NAMED);
         let (state, patience) = match examine(parts, &rules).await? {
             Finding::Settled(info) => {
-                let decision = Decision::settled(info).left_in(&mut parts.extensions);
+                let decision = Decision::settled(info).left_in(&mut parts.extensions, &rules);
                 (GroupState::Decided(decision), Patience::Settled)
             }
             Finding::Due(due) => {
@@ -331,7 +326,7 @@ impl GroupRefresh {
                 let group = parts.extensions.remove::<Self>();
                 let decision = due.refresh::<FromLayer, ()>(&rules, parts, &()).await;
                 group.map(|group| parts.extensions.insert(group));
-                GroupState::Decided(decision.left_in(&mut parts.extensions))
+                GroupState::Decided(decision.left_in(&mut parts.extensions, &rules))
             }
             settled => settled,
         };

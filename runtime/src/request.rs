@@ -36,34 +36,29 @@ impl Handle {
         extensions.insert(HandleOf::<R>(self, PhantomData));
     }
 
-    /// The innermost handle that is in the request, of the older release if there are two.
-    fn innermost(extensions: &Extensions) -> Option<&Self> {
-        macro_rules! innermost {
-            ($release:ident, $tower_sessions:ident) => {
-                if let Some(HandleOf(handle, _)) =
-                    extensions.get::<HandleOf<crate::session::$release>>()
-                {
-                    return Some(handle);
-                }
-            };
-        }
-        for_each_release!(innermost);
-        None
-    }
-
     /// The handle of this session. A plain layer further in has a session of its own, which a handle knows nothing of.
     fn of<'a>(session: &Session, extensions: &'a Extensions) -> Option<&'a Self> {
-        macro_rules! of {
+        Self::find(extensions, |handle| handle.session.is(session))
+    }
+
+    /// The innermost handle that is in the request.
+    fn innermost(extensions: &Extensions) -> Option<&Self> {
+        Self::find(extensions, |_| true)
+    }
+
+    /// The first of the releases' innermost handles that is the one.
+    fn find(extensions: &Extensions, is_it: impl Fn(&Self) -> bool) -> Option<&Self> {
+        macro_rules! find {
             ($release:ident, $tower_sessions:ident) => {
                 if let Some(HandleOf(handle, _)) =
                     extensions.get::<HandleOf<crate::session::$release>>()
-                    && handle.session.is(session)
+                    && is_it(handle)
                 {
                     return Some(handle);
                 }
             };
         }
-        for_each_release!(of);
+        for_each_release!(find);
         None
     }
 }
@@ -101,19 +96,13 @@ impl<'a> FoundSession<'a> {
     }
 }
 
-/// Leaves what became of the session for extractors further in, with the session's handle if there is one.
-pub(crate) fn leave_info(info: RefreshInfo, extensions: &mut Extensions) {
-    match Handle::innermost(extensions) {
-        Some(handle) => handle.request.set_info(Some(info)),
-        None => drop(extensions.insert(info)),
-    }
-}
-
-/// Forgets what somebody further out has decided.
-pub(crate) fn forget_info(extensions: &mut Extensions) {
-    match Handle::innermost(extensions) {
-        Some(handle) => handle.request.set_info(None),
-        None => drop(extensions.remove::<RefreshInfo>()),
+/// Leaves what became of the session for extractors further in, with the session's handle if there is one; or forgets what
+/// somebody further out has left.
+pub(crate) fn set_info(info: Option<RefreshInfo>, extensions: &mut Extensions) {
+    match (Handle::innermost(extensions), info) {
+        (Some(handle), info) => handle.request.set_info(info),
+        (None, Some(info)) => drop(extensions.insert(info)),
+        (None, None) => drop(extensions.remove::<RefreshInfo>()),
     }
 }
 

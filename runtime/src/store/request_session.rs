@@ -621,6 +621,7 @@ impl RequestSession {
     #[allow(clippy::option_option)]
     fn look_up(&self, id: SessionId, session: &Session) -> Option<Option<LiveSession>> {
         let mut state = self.state();
+        // An expiry costs a lock and a conversion: only where it is used.
         if state.known(id).is_some() {
             state.notice(session.expiry());
         }

@@ -46,16 +46,13 @@ impl SessionStore for EncodedStore {
         // In one order, whatever the seed of this map: what decoding costs depends on it.
         let data: BTreeMap<_, _> = record.data.iter().collect();
         let bytes = rmp_serde::to_vec(&(record.id, data, record.expiry_date));
-        let kept = Kept {
-            bytes: bytes.map_err(|error| Error::Encode(error.to_string()))?,
-            expiry: record.expiry_date,
-        };
+        let kept = kept(bytes, record.expiry_date)?;
         self.lock().insert(record.id.0, kept);
         Ok(())
     }
 
     async fn save(&self, record: &Record) -> Result<()> {
-        let encoded = encode(record)?;
+        let encoded = kept(rmp_serde::to_vec(record), record.expiry_date)?;
         if let Some(kept) = self.lock().get_mut(&record.id.0) {
             *kept = encoded;
         }
@@ -109,9 +106,10 @@ impl Touch for EncodedStore {
     }
 }
 
-fn encode(record: &Record) -> Result<Kept> {
-    Ok(Kept {
-        bytes: rmp_serde::to_vec(record).map_err(|error| Error::Encode(error.to_string()))?,
-        expiry: record.expiry_date,
-    })
+fn kept(
+    bytes: std::result::Result<Vec<u8>, rmp_serde::encode::Error>,
+    expiry: OffsetDateTime,
+) -> Result<Kept> {
+    let bytes = bytes.map_err(|error| Error::Encode(error.to_string()))?;
+    Ok(Kept { bytes, expiry })
 }

@@ -4,10 +4,7 @@
 use std::{
     fmt::Write as _,
     fs,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -102,14 +99,10 @@ where
     T: Touch + Clone,
     S: SessionStore + Clone,
 {
-    let (next, before, began) = (
-        Arc::new(AtomicUsize::new(0)),
-        server.written().await,
-        Instant::now(),
-    );
+    let (before, began) = (server.written().await, Instant::now());
     let mut running = JoinSet::new();
     for client in 0..clients {
-        let (work, next) = (work.clone(), Arc::clone(&next));
+        let work = work.clone();
         let mut own: Vec<_> = records
             .iter()
             .skip(client)
@@ -117,20 +110,17 @@ where
             .cloned()
             .collect();
         running.spawn(async move {
-            for turn in 0.. {
-                let record = turn % own.len();
+            let mut done = 0;
+            while began.elapsed() <= ROUND {
+                let record = done % own.len();
                 work.run(&mut own[record]).await;
-                next.fetch_add(1, Ordering::Relaxed);
-                if began.elapsed() > ROUND {
-                    return;
-                }
+                done += 1;
             }
+            done
         });
     }
-    while let Some(ended) = running.join_next().await {
-        ended.expect("nothing panics");
-    }
-    let (done, seconds) = (next.load(Ordering::Relaxed), began.elapsed().as_secs_f64());
+    let done: usize = running.join_all().await.into_iter().sum();
+    let seconds = began.elapsed().as_secs_f64();
     let written = (server.written().await - before) / done as u64;
     (done as f64 / seconds, written)
 }
