@@ -3,6 +3,7 @@
 use axum::{
     Router,
     http::{StatusCode, header},
+    middleware,
     response::IntoResponse,
     routing::{get, post},
 };
@@ -12,39 +13,34 @@ use session_refresh::{LifetimeLayer, RefreshLayer, keep_alive::KeepAlive, store:
 use time::Duration;
 use tower_sessions::{Expiry, SessionManagerLayer, SessionStore, cookie::SameSite};
 
-use crate::{
-    cart, login, pages, status,
-    users::{Backend, Users},
-    view,
-};
+use crate::{cart, compare, console, login, pages, status, users::Backend, view};
 
 /// How long a session lasts without a refresh: short, so that it can be seen to end.
-pub const SESSION_LIFETIME: Duration = Duration::minutes(3);
+pub const SESSION_LIFETIME: Duration = Duration::seconds(90);
 
 /// The same for somebody who has asked to be remembered.
-pub const REMEMBERED: Duration = Duration::minutes(30);
+pub const REMEMBERED: Duration = Duration::minutes(10);
 
 /// How long a session lasts after the login, however active its user is.
-pub const MAX_LIFETIME: Duration = Duration::HOUR;
+pub const MAX_LIFETIME: Duration = Duration::minutes(30);
 
 /// The same for a superuser.
-pub const MAX_LIFETIME_OF_SUPERUSERS: Duration = Duration::minutes(10);
+pub const MAX_LIFETIME_OF_SUPERUSERS: Duration = Duration::minutes(5);
 
-/// The whole application, with its sessions in `store`.
-pub fn router<S: Touch + SessionStore + Clone>(store: S, users: Users) -> Router {
-    let backend = Backend::new(users);
-    let sessions = LifetimeLayer::new(store, move |store| {
+/// The application behind the login, with its sessions in `store`.
+pub fn router<S: Touch + SessionStore + Clone>(store: S) -> Router {
+    let sessions = LifetimeLayer::new(store, |store| {
         let sessions = SessionManagerLayer::new(store)
             // Browsers return a `Secure` cookie over https only, and this runs on plain http. Never do so on a network.
             .with_secure(false)
             .with_same_site(SameSite::Lax)
             .with_expiry(Expiry::OnInactivity(SESSION_LIFETIME));
-        AuthManagerLayerBuilder::new(backend.clone(), sessions).build()
+        AuthManagerLayerBuilder::new(Backend, sessions).build()
     })
     .with_max_lifetime(MAX_LIFETIME);
 
     Router::new()
-        .route("/", get(pages::dashboard))
+        .route("/dashboard", get(pages::dashboard))
         .route("/reports", get(pages::reports))
         .route("/staff", get(pages::staff))
         .route("/admin", get(pages::admin))
@@ -60,11 +56,24 @@ pub fn router<S: Touch + SessionStore + Clone>(store: S, users: Users) -> Router
                 .with_warning(Duration::MINUTE)
                 .router(),
         )
-        .layer(RefreshLayer::new().user::<AuthSession<Backend>>())
+        .layer(
+            RefreshLayer::new()
+                .user::<AuthSession<Backend>>()
+                .info_in_response(),
+        )
+        .layer(middleware::from_fn(console::tell))
         .layer(sessions)
         // What has nothing to do with a session stays outside: no look-up is spent on it.
+        .route("/", get(compare::index))
         .route("/static/demo.css", get(css))
-        .route("/static/demo.js", get(js))
+        .route(
+            "/static/demo.js",
+            get(async || js(include_str!("static/demo.js"))),
+        )
+        .route(
+            "/static/compare.js",
+            get(async || js(include_str!("static/compare.js"))),
+        )
         .fallback(not_found)
 }
 
@@ -75,11 +84,9 @@ async fn css() -> impl IntoResponse {
     )
 }
 
-async fn js() -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
-        include_str!("static/demo.js"),
-    )
+fn js(script: &'static str) -> impl IntoResponse {
+    let javascript = [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")];
+    (javascript, script)
 }
 
 async fn not_found() -> impl IntoResponse {

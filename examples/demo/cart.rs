@@ -38,7 +38,7 @@ pub struct Choice {
     product: String,
 }
 
-#[session_refresh(interval = "15s")]
+#[session_refresh(interval = "5s")]
 pub async fn show(
     refresh: RefreshInfo,
     LoggedIn(user): LoggedIn,
@@ -70,7 +70,7 @@ pub async fn show(
     Ok(member_page(
         "Cart",
         &user,
-        r#"#[session_refresh(interval = "15s")]"#,
+        r#"#[session_refresh(interval = "5s")]"#,
         &refresh,
         &body,
     ))

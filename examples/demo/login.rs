@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
-use maud::html;
+use maud::{Markup, html};
 use serde::Deserialize;
 use session_refresh::SessionLifetime;
 use tower_sessions::Expiry;
@@ -14,8 +14,8 @@ use tower_sessions::Expiry;
 use crate::{
     app::{MAX_LIFETIME_OF_SUPERUSERS, REMEMBERED},
     failure::Failure,
-    users::{ACCOUNTS, Backend, Credentials, Role, User},
-    view::{self, Page},
+    users::{Backend, Name, Role, USERS, User},
+    view,
 };
 
 pub type AuthSession = axum_login::AuthSession<Backend>;
@@ -55,10 +55,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Insider {
 }
 
 fn login_url(parts: &Parts) -> String {
-    match page_at(parts.uri.path()) {
-        "/" => String::from("/login"),
-        page => format!("/login?next={page}"),
-    }
+    format!("/login?next={}", page_at(parts.uri.path()))
 }
 
 /// Where to go after a login: only ever a page of ours, whatever a link says.
@@ -66,13 +63,13 @@ fn page_at(path: &str) -> &'static str {
     ["/cart", "/reports", "/slow", "/staff", "/admin"]
         .into_iter()
         .find(|page| *page == path)
-        .unwrap_or("/")
+        .unwrap_or("/dashboard")
 }
 
 #[derive(Deserialize)]
 pub struct LoginForm {
     #[serde(flatten)]
-    credentials: Credentials,
+    name: Name,
     /// A ticked box is there, one that is not ticked is not.
     remember: Option<String>,
 }
@@ -84,15 +81,19 @@ pub struct Next {
 
 impl Next {
     fn page(&self) -> &'static str {
-        page_at(self.next.as_deref().unwrap_or("/"))
+        page_at(self.next.as_deref().unwrap_or_default())
     }
 }
 
 pub async fn form(auth: AuthSession, Query(next): Query<Next>) -> Response {
+    let page = next.page();
     if auth.user.is_some() {
-        return Redirect::to(next.page()).into_response();
+        return Redirect::to(page).into_response();
     }
-    login_page(&next, "", false).into_response()
+    let body = html! {
+        section.card.narrow { h1 { "Log in" } (accounts(page)) }
+    };
+    view::page("Log in", &body).into_response()
 }
 
 /// Logs in, and says how long the session lives: longer for whoever wants to be remembered, shorter for superusers.
@@ -102,26 +103,22 @@ pub async fn submit(
     Query(next): Query<Next>,
     Form(form): Form<LoginForm>,
 ) -> Result<Response, Failure> {
-    let name = form.credentials.name.clone();
-    match auth.authenticate(form.credentials).await? {
-        Some(user) => {
-            auth.login(&user).await?;
-            if form.remember.is_some() {
-                auth.session
-                    .set_expiry(Some(Expiry::OnInactivity(REMEMBERED)));
-            }
-            lifetime.restart();
-            if user.role == Role::Superuser {
-                lifetime.set_max_lifetime(Some(MAX_LIFETIME_OF_SUPERUSERS));
-            }
-            Ok(Redirect::to(next.page()).into_response())
-        }
-        None => Ok((
-            StatusCode::UNPROCESSABLE_ENTITY,
-            login_page(&next, &name, true),
-        )
-            .into_response()),
+    let Some(user) = auth.authenticate(form.name).await? else {
+        let text =
+            html! { p { "There is no such account. " a href="/login" { "Choose one" } "." } };
+        let page = view::notice("Not logged in", &text);
+        return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
+    };
+    auth.login(&user).await?;
+    if form.remember.is_some() {
+        auth.session
+            .set_expiry(Some(Expiry::OnInactivity(REMEMBERED)));
     }
+    lifetime.restart();
+    if user.role == Role::Superuser {
+        lifetime.set_max_lifetime(Some(MAX_LIFETIME_OF_SUPERUSERS));
+    }
+    Ok(Redirect::to(next.page()).into_response())
 }
 
 pub async fn logout(mut auth: AuthSession) -> Result<Redirect, Failure> {
@@ -129,35 +126,19 @@ pub async fn logout(mut auth: AuthSession) -> Result<Redirect, Failure> {
     Ok(Redirect::to("/login"))
 }
 
-fn login_page(next: &Next, name: &str, failed: bool) -> Page {
-    view::page(
-        "Log in",
-        &html! {
-            section.card.narrow {
-                h1 { "Log in" }
-                @if failed {
-                    p.error role="alert" { "That name and password do not belong together." }
-                }
-                form method="post" action={ "/login?next=" (next.page()) } {
-                    label for="name" { "Name" }
-                    input #name name="name" value=(name) required autocomplete="username" autofocus;
-                    label for="password" { "Password" }
-                    input #password name="password" type="password" required autocomplete="current-password";
-                    label.box { input #remember name="remember" type="checkbox"; " Remember me for " (REMEMBERED.whole_minutes()) " minutes" }
-                    button.primary { "Log in" }
-                }
-            }
-            section.card.narrow {
-                h2 { "Accounts to try" }
-                ul.accounts {
-                    @for account in ACCOUNTS {
-                        li {
-                            span { strong { (account.name) } " " small { (account.role) } br; code { (account.password) } }
-                            button type="button" data-name=(account.name) data-password=(account.password) { "Fill in" }
-                        }
+/// One click for each account, which leads to `page`.
+pub fn accounts(page: &str) -> Markup {
+    html! {
+        form method="post" action={ "/login?next=" (page) } {
+            label.box { input #remember name="remember" type="checkbox"; " Remember me for " (REMEMBERED.whole_minutes()) " minutes" }
+            ul.accounts {
+                @for user in USERS {
+                    li {
+                        span { strong { (user.name) } " " small { (user.role) } }
+                        button.primary name="name" value=(user.name) { "Log in as " (user.name) }
                     }
                 }
             }
-        },
-    )
+        }
+    }
 }

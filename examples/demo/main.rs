@@ -2,6 +2,8 @@
 
 mod app;
 mod cart;
+mod compare;
+mod console;
 mod failure;
 mod login;
 mod pages;
@@ -22,14 +24,12 @@ use tracing_subscriber::{
     filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use users::Users;
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Not everything at this level: axum-login's own events tell more about users than a console should.
+    // What needs somebody's attention. What happens to sessions is told line by line, by `console`.
     let events = Targets::new()
-        .with_target("session_refresh", Level::TRACE)
-        .with_target("demo", Level::INFO);
+        .with_target("session_refresh", Level::WARN)
+        .with_target("demo", Level::WARN);
     tracing_subscriber::registry()
         .with(tracing_subscriber::fmt::layer().without_time())
         .with(events)
@@ -52,27 +52,20 @@ async fn serve() -> Result<(), String> {
         .map_err(|error| format!("can't listen on 127.0.0.1:{port} ({error}); is PORT taken?"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
-    let database = match env::var("DATABASE_URL") {
+    let sessions = match env::var("REDIS_URL").or_else(|_| env::var("DATABASE_URL")) {
         Ok(url) => url,
         Err(_) => file().await?,
     };
-    let sessions = env::var("REDIS_URL").unwrap_or_else(|_| database.clone());
-    let users = Users::open(&database)
-        .await
-        .map_err(|error| format!("can't use the database {} ({error})", shown(&database)))?;
-    let app = store::app(&sessions, users)
+    let app = store::app(&sessions)
         .await
         .map_err(|error| format!("can't keep sessions in {} ({error})", shown(&sessions)))?;
+    let shops = compare::router()
+        .await
+        .map_err(|error| format!("can't open the shops ({error})"))?;
 
     println!("http://{address}   sessions in {}", shown(&sessions));
-    println!("Accounts to try:");
-    for account in users::ACCOUNTS {
-        println!(
-            "  {:<8} password {:<12} {}",
-            account.name, account.password, account.role
-        );
-    }
-    axum::serve(listener, app)
+    println!("Open it, click, and watch here what becomes of your session.");
+    axum::serve(listener, app.merge(shops))
         .await
         .map_err(|error| error.to_string())
 }

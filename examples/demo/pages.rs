@@ -8,6 +8,7 @@ use time::Duration;
 use tower_sessions::Session;
 
 use crate::{
+    app::{MAX_LIFETIME, MAX_LIFETIME_OF_SUPERUSERS, REMEMBERED, SESSION_LIFETIME},
     cart::Cart,
     failure::Failure,
     login::{Insider, LoggedIn},
@@ -15,22 +16,24 @@ use crate::{
 };
 
 /// A policy with a name, for all pages on which a forgotten session would do harm.
-const SENSITIVE: Policy = Policy::every(Duration::seconds(45)).skip_superuser(true);
+const SENSITIVE: Policy = Policy::every(Duration::seconds(15)).skip_superuser(true);
 
-#[session_refresh(interval = "30s")]
+#[session_refresh(interval = "10s")]
 pub async fn dashboard(refresh: RefreshInfo, LoggedIn(user): LoggedIn) -> Page {
     let body = html! {
         section.card {
             h2 { "Hello, " (user.name) }
-            p { "Your session ends three minutes after it was last extended, or 30 if you are remembered, and one hour after "
-                "your login at the latest (a superuser's ten minutes after). Visits to this page extend it, but at most once "
-                "in 30 seconds. Try it:" }
+            p { "Your session ends " (SESSION_LIFETIME.whole_seconds()) " seconds after it was last extended, or "
+                (REMEMBERED.whole_minutes()) " minutes after if you are remembered, and " (MAX_LIFETIME.whole_minutes())
+                " minutes after your login at the latest (a superuser's " (MAX_LIFETIME_OF_SUPERUSERS.whole_minutes())
+                " minutes after). Visits to this page extend it, at most once in ten seconds. Try it:" }
             ol {
                 li { "Reload now: " em { "not due" } ", and the countdown goes on." }
-                li { "Reload half a minute after the last refresh: " em { "refreshed" }
+                li { "Reload ten seconds after the last refresh: " em { "refreshed" }
                     ", and the countdown starts again." }
                 li { "Leave the page open. The script goes on asking, but that keeps nothing alive: a minute before the end "
                     "you are warned, and can stay." }
+                li { "Log in as stella or root, and open " em { "Staff area" } " and " em { "Admin" } ": one of them leaves you alone." }
             }
             p { "All pages share one time of the last refresh; each has its own interval." }
         }
@@ -38,7 +41,7 @@ pub async fn dashboard(refresh: RefreshInfo, LoggedIn(user): LoggedIn) -> Page {
     member_page(
         "Dashboard",
         &user,
-        r#"#[session_refresh(interval = "30s")]"#,
+        r#"#[session_refresh(interval = "10s")]"#,
         &refresh,
         &body,
     )
@@ -57,7 +60,7 @@ pub async fn reports(refresh: RefreshInfo, LoggedIn(user): LoggedIn) -> Page {
                     }
                 }
             }
-            p { "Governed by a policy with a name: at most once in 45 seconds, and not for superusers. A browser that "
+            p { "Governed by a policy with a name: at most once in 15 seconds, and not for superusers. A browser that "
                 "fetches a page in advance extends nothing, here and elsewhere." }
         }
     };
@@ -70,30 +73,30 @@ pub async fn reports(refresh: RefreshInfo, LoggedIn(user): LoggedIn) -> Page {
     )
 }
 
-#[session_refresh(interval = "20s", skip_staff)]
+#[session_refresh(interval = "1s", skip_staff)]
 pub async fn staff(refresh: RefreshInfo, Insider(user): Insider) -> Page {
     let body = html! {
         section.card {
             h2 { "Shift plan" }
             p { "This page stays open on a shared screen all day. It reloads often, and must not keep a staff member "
                 "logged in who went home: " code { "skip_staff" } "." }
-            p { "A superuser's session is refreshed here, at most once in 20 seconds." }
+            p { "A superuser's session is refreshed here, at most once a second." }
         }
     };
-    let attribute = r#"#[session_refresh(interval = "20s", skip_staff)]"#;
+    let attribute = r#"#[session_refresh(interval = "1s", skip_staff)]"#;
     member_page("Staff area", &user, attribute, &refresh, &body)
 }
 
-#[session_refresh(interval = "20s", skip_superuser)]
+#[session_refresh(interval = "1s", skip_superuser)]
 pub async fn admin(refresh: RefreshInfo, Insider(user): Insider) -> Page {
     let body = html! {
         section.card {
             h2 { "Administration" }
             p { "Who may do everything should not stay logged in by habit: " code { "skip_superuser" } "." }
-            p { "A staff member's session is refreshed here, at most once in 20 seconds." }
+            p { "A staff member's session is refreshed here, at most once a second." }
         }
     };
-    let attribute = r#"#[session_refresh(interval = "20s", skip_superuser)]"#;
+    let attribute = r#"#[session_refresh(interval = "1s", skip_superuser)]"#;
     member_page("Admin", &user, attribute, &refresh, &body)
 }
 

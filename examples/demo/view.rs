@@ -24,7 +24,7 @@ pub fn page(title: &str, body: &Markup) -> Page {
 /// A page that says one thing.
 pub fn notice(title: &str, text: &Markup) -> Page {
     let body = html! {
-        section.card.narrow { h1 { (title) } (text) p { a href="/" { "Back to the dashboard" } } }
+        section.card.narrow { h1 { (title) } (text) p { a href="/dashboard" { "Go to the dashboard" } } }
     };
     page(title, &body)
 }
@@ -58,6 +58,7 @@ fn frame(title: &str, user: Option<&User>, body: &Markup) -> Page {
                 link rel="stylesheet" href="/static/demo.css";
                 link rel="icon" href="data:,";
                 script src="/static/demo.js" defer {}
+                script src="/static/compare.js" defer {}
                 script type="module" src="/keep-alive/keep-alive.js" {}
             }
             body {
@@ -84,7 +85,7 @@ fn links(title: &str, user: &User) -> Markup {
     html! {
         div.links {
             @for (href, text, shown) in [
-                ("/", "Dashboard", true),
+                ("/dashboard", "Dashboard", true),
                 ("/cart", "Cart", true),
                 ("/reports", "Reports", true),
                 ("/slow", "Slow page", true),

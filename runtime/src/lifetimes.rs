@@ -53,7 +53,7 @@ use crate::{
 /// the layer, it clones:
 ///
 /// ```
-/// # #[cfg(all(feature = "axum-login", feature = "memory-store"))] {
+/// # #[cfg(all(feature = "axum-login-0_18", feature = "memory-store"))] {
 /// use axum_login::AuthManagerLayerBuilder;
 /// use session_refresh::LifetimeLayer;
 /// use tower_sessions::{MemoryStore, SessionManagerLayer};
@@ -91,7 +91,7 @@ impl<S: Touch, R, F> LifetimeLayer<S, R, F> {
     ///
     /// The store is one that can touch, or tower-sessions' `MemoryStore`; any other in a
     /// [`Serialized`](crate::store::Serialized).
-    pub fn new<L>(store: impl IntoTouch<Store = S>, make: F) -> Self
+    pub fn new<L, Way>(store: impl IntoTouch<Way, Store = S>, make: F) -> Self
     where
         F: Fn(RequestStore<S, R>) -> L,
     {

@@ -60,7 +60,7 @@ impl Policy {
     ///
     /// # Panics
     /// If the interval is shorter than a millisecond; in a constant this is a compile error.
-    pub const fn every(interval: Duration) -> Self {
+    pub const fn every(interval: time::Duration) -> Self {
         Self::new().interval(interval)
     }
 
@@ -68,7 +68,7 @@ impl Policy {
     ///
     /// # Panics
     /// If the interval is shorter than a millisecond; in a constant this is a compile error.
-    pub const fn interval(mut self, interval: Duration) -> Self {
+    pub const fn interval(mut self, interval: time::Duration) -> Self {
         // The finest that a stamp, or any store, keeps.
         assert!(
             interval.whole_milliseconds() > 0,

@@ -39,7 +39,7 @@ use http::request::Parts;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say who the user is",
     label = "not a `SessionUser`",
-    note = "implement `session_refresh::SessionUser` for it; with axum-login, enable the feature `axum-login` and implement it for `AuthnBackend::User`"
+    note = "implement `session_refresh::SessionUser` for it; with axum-login, enable the feature `axum-login-0_18` and implement it for `AuthnBackend::User`"
 )]
 pub trait SessionUser {
     /// Whether somebody is logged in. Default: yes, since there is a user.
@@ -94,8 +94,8 @@ forward!(
     [U: SessionUser, E] Result<U, E>: |this| this.as_ref().ok()
 );
 forward!(
-    #[cfg(feature = "axum-login")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "axum-login")))]
+    #[cfg(feature = "axum-login-0_18")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "axum-login-0_18")))]
     [B: axum_login::AuthnBackend<User: SessionUser>] axum_login::AuthSession<B>: |this| this.user.as_ref()
 );
 
@@ -121,7 +121,7 @@ impl Identity {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say who the user is",
     label = "not a `SessionUser`",
-    note = "implement `session_refresh::SessionUser` for it; with axum-login, enable the feature `axum-login` and implement it for `AuthnBackend::User`"
+    note = "implement `session_refresh::SessionUser` for it; with axum-login, enable the feature `axum-login-0_18` and implement it for `AuthnBackend::User`"
 )]
 pub trait RouteUser: Named + 'static {}
 

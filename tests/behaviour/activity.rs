@@ -356,7 +356,7 @@ async fn an_attribute_inside_of_a_groups_policy_decides_alone() {
         next.run(request).await
     }
 
-    let memory = Memory::connect().await.unwrap();
+    let memory = Memory::connect().await;
     let slow = Router::new()
         .route("/slow/own", get(own))
         .route("/slow/anybody", get(anybody))
@@ -446,7 +446,7 @@ async fn what_a_spawned_task_does_to_the_session_is_as_without_a_refresh() {
     }
 
     for task in [Task::Insert, Task::Load, Task::Flush] {
-        let memory = Memory::connect().await.unwrap();
+        let memory = Memory::connect().await;
         let routes = Router::new()
             .route("/", get(spawns))
             .route("/add", post(add))

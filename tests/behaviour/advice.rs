@@ -36,7 +36,7 @@ async fn advice<K: Sessions>(sessions: K) -> Vec<Event> {
 
 #[tokio::test]
 async fn a_plain_layer_is_advised_of_ours_at_most_once_and_ours_never() {
-    let memory = Memory::connect().await.unwrap();
+    let memory = Memory::connect().await;
     assert!(advice(Owned(memory.touching())).await.is_empty());
     // Another test of this process may have been the first.
     advice(Plain(memory.plain())).await;
@@ -45,8 +45,7 @@ async fn a_plain_layer_is_advised_of_ours_at_most_once_and_ours_never() {
 }
 
 /// A store of ours that is not in a `LifetimeLayer` says so, the first time that it is asked, and only then.
-#[tokio::test]
-async fn a_store_that_can_touch_is_advised_of_our_layer_once() {
+async fn is_advised<B: Backend>() {
     async fn warnings<K: Sessions>(sessions: K) -> usize {
         let is_warning = |event: &&Event| {
             event.level == Level::WARN && event.text.contains("this store can touch")
@@ -54,20 +53,29 @@ async fn a_store_that_can_touch_is_advised_of_our_layer_once() {
         events(sessions).await.iter().filter(is_warning).count()
     }
 
-    async fn is_advised<B: Backend>() {
-        if let Some(backend) = B::connect().await {
-            let store = backend.touching();
-            assert_eq!(warnings(Owned(store.clone())).await, 0);
-            assert_eq!(warnings(Plain(store)).await, 0, "it has been in our layer");
-            let store = backend.touching();
-            assert_eq!(warnings(Plain(store.clone())).await, 1);
-            assert_eq!(warnings(Plain(store)).await, 0);
-        }
-    }
-
-    is_advised::<Sqlite>().await;
-    is_advised::<Postgres>().await;
-    is_advised::<MySql>().await;
-    is_advised::<Redis>().await;
-    is_advised::<RedisRs>().await;
+    let backend = B::connect().await;
+    let store = backend.touching();
+    assert_eq!(warnings(Owned(store.clone())).await, 0);
+    assert_eq!(warnings(Plain(store)).await, 0, "it has been in our layer");
+    let store = backend.touching();
+    assert_eq!(warnings(Plain(store.clone())).await, 1);
+    assert_eq!(warnings(Plain(store)).await, 0);
 }
+
+/// On one thread: that is whose events are recorded.
+macro_rules! a_store_that_can_touch_is_advised_of_our_layer_once {
+    ($($store:ident $backend:ident),*) => {
+        mod a_store_that_can_touch_is_advised_of_our_layer_once {$(
+            session_refresh_tests::on_backend! { $store
+                #[tokio::test]
+                async fn $store() {
+                    super::is_advised::<super::$backend>().await;
+                }
+            }
+        )*}
+    };
+}
+
+a_store_that_can_touch_is_advised_of_our_layer_once![
+    sqlite Sqlite, postgres Postgres, mysql MySql, redis Redis, redis_rs RedisRs
+];

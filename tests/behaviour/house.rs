@@ -197,8 +197,9 @@ fn tests_of(folder: &str) -> BTreeSet<String> {
         let source = fs::read_to_string(folder.join(&file)).expect("a source");
         let module = room(&file).replace('/', "::");
         for line in source.lines() {
-            let function = line.split_once("fn ").map(|(_, rest)| rest);
-            let name = function.and_then(|rest| rest.split(['(', '<']).next());
+            // A function, or a module that has one for each store.
+            let rest = line.split_once("fn ").or_else(|| line.split_once("mod "));
+            let name = rest.and_then(|(_, rest)| rest.split(['(', '<', ' ']).next());
             found.extend(name.map(|name| format!("{module}::{name}")));
             // Names that a macro makes functions of.
             let pair = line

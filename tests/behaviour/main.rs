@@ -17,13 +17,13 @@ macro_rules! on_plain_stores {
 
             #[tokio::test]
             async fn on_memory() {
-                let memory = Memory::connect().await.expect("memory is there");
+                let memory = Memory::connect().await;
                 super::$name(Plain(memory.plain())).await;
             }
 
             #[tokio::test]
             async fn on_sqlite() {
-                let sqlite = Sqlite::connect().await.expect("a file can be made");
+                let sqlite = Sqlite::connect().await;
                 super::$name(Plain(sqlite.plain())).await;
             }
         }
@@ -37,11 +37,11 @@ macro_rules! on_touching_stores {
     };
     (@each $name:ident: $($store:ident $backend:ident),*) => {
         mod $name {$(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $store() {
-                use session_refresh_tests::{Owned, backends::{$backend, Backend as _}};
-                if let Some(backend) = $backend::connect().await {
-                    super::$name(Owned(backend.touching())).await;
+            session_refresh_tests::on_backend! { $store
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $store() {
+                    use session_refresh_tests::{Owned, backends::{$backend, Backend as _}};
+                    super::$name(Owned($backend::connect().await.touching())).await;
                 }
             }
         )*}

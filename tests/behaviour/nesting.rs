@@ -114,7 +114,7 @@ async fn a_request_costs_one_load_and_if_due_one_touch() {
 
 #[tokio::test]
 async fn the_same_where_the_store_keeps_bytes() {
-    let sqlite = Sqlite::connect().await.unwrap();
+    let sqlite = Sqlite::connect().await;
     let (store, clock) = (CountingStore::new(sqlite.touching()), TestClock::default());
     let sessions = LifetimeLayer::new(store.clone(), |store| named(store, "id"));
     let app = routes().layer(sessions.with_clock(clock.as_fn()));

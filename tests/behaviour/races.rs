@@ -140,7 +140,7 @@ mod aimed {
     }
 
     async fn rounds<B: Backend>(name: &str) {
-        let backend = B::connect().await.unwrap();
+        let backend = B::connect().await;
         let routes = Router::new()
             .route("/page", get(page))
             .route("/add", get(add))

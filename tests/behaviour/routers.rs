@@ -1,11 +1,13 @@
 //! Other people's ways to write routes: utoipa-axum, axum-extra's typed paths, aide.
 
 use aide::{NoApi, axum::ApiRouter, openapi::OpenApi};
-use axum::{Json, Router, extract::Path, routing::get};
+use axum::{Json, Router, extract::Path, response::Response, routing::get};
 use axum_extra::routing::{RouterExt as _, TypedPath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use session_refresh::{Policy, RefreshInfo, RefreshLayer, session_refresh};
+use session_refresh::{
+    Decided, FromLayer, Policy, RefreshInfo, RefreshLayer, RefreshPolicy, session_refresh,
+};
 use session_refresh_tests::{Setup, Site};
 use time::Duration;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -85,6 +87,28 @@ async fn a_typed_path_is_the_first_argument_of_an_annotated_handler() {
         (answer.text.as_str(), answer.outcome()),
         ("ann Anna", "not_due")
     );
+}
+
+struct Hourly;
+
+impl RefreshPolicy for Hourly {
+    type User = FromLayer;
+    const POLICY: Policy = Policy::every(Duration::HOUR);
+}
+
+/// What the attribute writes, by hand.
+async fn link(decided: Decided<Hourly, UserPath>) -> Response {
+    let link = format!("{decided} {}", decided.to_uri());
+    let (stamp, _) = decided.into_parts();
+    stamp.after(async move { link }).await
+}
+
+#[tokio::test]
+async fn a_decided_typed_path_leads_to_where_its_path_does() {
+    let site = Setup::new(Router::new().typed_get(link)).start().await;
+    let client = site.login("user").await;
+    let answer = client.get("/users/a%20b").await;
+    assert_eq!(answer.text, "/users/a%20b /users/a%20b");
 }
 
 #[derive(Serialize, JsonSchema)]

@@ -140,7 +140,7 @@ async fn a_socket_that_saves_each_minute_loses_nothing_however_long<K: Sessions>
 #[tokio::test]
 #[ignore = "takes 25 minutes"]
 async fn a_socket_that_saves_each_minute_loses_nothing_in_real_time() {
-    let memory = Memory::connect().await.unwrap();
+    let memory = Memory::connect().await;
     let minute = async |_: &TestClock| {
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     };

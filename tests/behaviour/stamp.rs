@@ -47,34 +47,44 @@ async fn the_stamp_is_unix_milliseconds_in_digits<K: Sessions>(sessions: K) {
     }
 }
 
-/// All kinds of malformed stamps as seen at `now`.
-fn malformed(now: OffsetDateTime) -> Vec<Value> {
-    vec![
+/// All kinds of malformed stamps as seen at `now`, and what is said of each.
+fn malformed(now: OffsetDateTime) -> Vec<(Value, &'static str)> {
+    let no_integers = [
         json!("2026-11-23T12:00:00Z"),
         json!("1700000000000.5"),
         json!("-1"),
-        json!("99999999999999999999"),
         json!(""),
         json!(null),
         json!(true),
         json!(1.5),
         json!(1e300),
+        json!({"at": 1}),
+        json!([]),
+    ];
+    let out_of_range = [
+        json!("99999999999999999999"),
         json!(-1),
         json!(i64::MIN),
         json!(i64::MAX),
         json!(u64::MAX),
-        json!({"at": 1}),
-        json!([]),
+    ];
+    let ahead = [
         json!(milliseconds(now + 2.minutes())),
         json!(milliseconds(now + 3650.days())),
-    ]
+    ];
+    let all = no_integers
+        .map(|stamp| (stamp, "not an integer"))
+        .into_iter();
+    all.chain(out_of_range.map(|stamp| (stamp, "out of range")))
+        .chain(ahead.map(|stamp| (stamp, "more than a minute in the future")))
+        .collect()
 }
 
 async fn whatever_is_no_stamp_counts_as_never_refreshed_and_is_repaired<K: Sessions>(sessions: K) {
     let site = site(sessions).await;
     let events = Events::record();
     for (path, key) in [("/", KEY), ("/own", "own")] {
-        for stamp in malformed(site.clock.now()) {
+        for (stamp, mistake) in malformed(site.clock.now()) {
             let client = site.login("user").await;
             site.edit(&client, |record| {
                 record.data.insert(key.into(), stamp.clone());
@@ -83,7 +93,7 @@ async fn whatever_is_no_stamp_counts_as_never_refreshed_and_is_repaired<K: Sessi
             let complaints = || {
                 let ours = events.ours();
                 let complaint = |event: &&session_refresh_tests::Event| {
-                    event.text.contains("counts as never refreshed")
+                    event.text.contains("counts as never refreshed") && event.text.contains(mistake)
                 };
                 ours.iter()
                     .filter(complaint)
@@ -119,7 +129,7 @@ async fn a_malformed_stamp_is_no_500_where_nothing_repairs_it_either() {
         .route("/staff", get(skips_staff))
         .route("/broken", get(broken));
     let site = Setup::new(routes).start().await;
-    for stamp in malformed(site.clock.now()) {
+    for (stamp, _) in malformed(site.clock.now()) {
         let client = site.login("staff").await;
         site.edit(&client, |record| {
             record.data.insert(KEY.into(), stamp.clone());

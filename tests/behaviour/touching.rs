@@ -448,7 +448,7 @@ async fn a_session_with_a_fixed_end_is_not<K: Sessions>(sessions: K) {
 
 #[tokio::test]
 async fn a_lifetime_beyond_the_end_of_time_is_no_reason_to_panic() {
-    let sessions = Owned(Memory::connect().await.unwrap().touching());
+    let sessions = Owned(Memory::connect().await.touching());
     let short = site(sessions.clone()).await;
     let client = short.due().await;
     let endless = setup(sessions)
@@ -521,7 +521,7 @@ async fn a_session_that_has_ended_is_no_session<K: Sessions>(sessions: K) {
 
 #[tokio::test]
 async fn a_refresh_writes_no_data_however_it_was_encoded() {
-    let backend = Sqlite::connect().await.unwrap();
+    let backend = Sqlite::connect().await;
     let site = site(Owned(backend.touching())).await;
     let client = site.due().await;
     let id = client.session_id().unwrap();

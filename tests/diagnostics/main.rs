@@ -1,27 +1,24 @@
 //! What the compiler says: one fixture, one mistake. `README.md` beside this file says what a good message is.
 
-use std::{path::Path, process::Command};
+use trybuild::TestCases;
+
+// Each kind by itself: fixtures that all fail are checked by one run of cargo, and nothing is linked for them.
 
 #[test]
 fn mistakes_are_explained_at_the_right_place() {
-    let fixtures = trybuild::TestCases::new();
-    fixtures.compile_fail("diagnostics/fail/*.rs");
-    if quotes_std() {
-        eprintln!(
-            "skipped: rust-src is installed, so messages that pass through `std` read otherwise"
-        );
-    } else {
-        fixtures.compile_fail("diagnostics/fail_in_std/*.rs");
-    }
-    fixtures.pass("diagnostics/pass/*.rs");
+    TestCases::new().compile_fail("fail/*.rs");
 }
 
-/// Whether the compiler finds the standard library's sources, and so quotes them. Editors install them.
-fn quotes_std() -> bool {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let printed = Command::new(rustc).args(["--print", "sysroot"]).output();
-    let sysroot = printed.expect("the compiler runs").stdout;
-    let sysroot = String::from_utf8(sysroot).expect("its path is text");
-    let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library");
-    sources.is_dir()
+#[test]
+#[cfg_attr(
+    with_rust_src,
+    ignore = "rust-src is installed, so messages that pass through `std` read otherwise"
+)]
+fn so_are_those_whose_message_passes_through_the_standard_library() {
+    TestCases::new().compile_fail("fail_in_std/*.rs");
+}
+
+#[test]
+fn what_is_right_compiles_without_a_warning() {
+    TestCases::new().pass("pass/*.rs");
 }

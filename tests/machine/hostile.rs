@@ -540,7 +540,7 @@ async fn assaults(target: &Arc<Target>, requests: usize, is_damaged: bool) -> Ar
 #[test]
 fn a_lifetime_layer_is_attacked() {
     RUNTIME.block_on(async {
-        let sqlite = Sqlite::connect().await.expect("a file can be made");
+        let sqlite = Sqlite::connect().await;
         let store = Owned(sqlite.touching());
         attacked(store, async |id, bytes| {
             assert!(sqlite.overwrite(id, bytes).await);
@@ -552,7 +552,7 @@ fn a_lifetime_layer_is_attacked() {
 #[test]
 fn a_plain_layer_is_attacked() {
     RUNTIME.block_on(async {
-        let sqlite = Sqlite::connect().await.expect("a file can be made");
+        let sqlite = Sqlite::connect().await;
         let store = Plain(sqlite.plain());
         attacked(store, async |id, bytes| {
             assert!(sqlite.overwrite(id, bytes).await);

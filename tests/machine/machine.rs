@@ -25,9 +25,11 @@ macro_rules! on_every_store {
         );
     };
     (@ $name:ident: $($store:ident $backend:ident),*) => {$(
-        #[test]
-        fn $store() {
-            $name::<session_refresh_tests::backends::$backend>();
+        session_refresh_tests::on_backend! { $store
+            #[test]
+            fn $store() {
+                $name::<session_refresh_tests::backends::$backend>();
+            }
         }
     )*};
 }
@@ -52,11 +54,9 @@ pub fn memory(process: u32) -> usize {
         .unwrap_or(0)
 }
 
-/// Tries `MACHINE_CASES` cases, 24 if nothing is said, and has a failure shrunk. Skips a store that is not there.
+/// Tries `MACHINE_CASES` cases, 24 if nothing is said, and has a failure shrunk.
 pub fn run<B: Backend, S: Strategy>(cases: &S, test: impl Fn(B, S::Value)) {
-    let Some(backend) = RUNTIME.block_on(B::connect()) else {
-        return;
-    };
+    let backend = RUNTIME.block_on(B::connect());
     let config = Config {
         cases: setting("MACHINE_CASES", 24),
         failure_persistence: None,

@@ -64,15 +64,6 @@ fn length() -> StdDuration {
     StdDuration::from_secs(setting("SOAK_SECONDS", 0))
 }
 
-/// Says that it is not, with a word.
-fn is_wanted() -> bool {
-    let is_wanted = length() > StdDuration::ZERO;
-    if !is_wanted {
-        eprintln!("skipped: SOAK_SECONDS is not set");
-    }
-    is_wanted
-}
-
 /// How long a user waits for an answer.
 const PATIENCE: StdDuration = StdDuration::from_secs(30);
 /// As many as a process's pool has connections.
@@ -116,10 +107,7 @@ async fn log_out(session: Session) -> Result<(), StatusCode> {
 #[test]
 #[ignore = "started by the tests below"]
 fn serves() {
-    let Ok(store) = env::var("SOAK_STORE") else {
-        eprintln!("skipped: not started as a server");
-        return;
-    };
+    let store = env::var("SOAK_STORE").expect("a test starts it");
     let url = env::var("SOAK_URL").expect("it says where the store is");
     RUNTIME.block_on(async {
         if store == "postgres" {
@@ -683,13 +671,10 @@ async fn soak<S: Store>(mut store: S) {
 }
 
 #[test]
+#[cfg_attr(without_soak, ignore = "SOAK_SECONDS is not set")]
+#[cfg_attr(without_own_postgres, ignore = "PostgreSQL is not installed")]
 fn on_postgresql() {
-    if !is_wanted() {
-        return;
-    }
-    let Some(server) = OwnServer::postgres() else {
-        return;
-    };
+    let server = OwnServer::postgres();
     RUNTIME.block_on(async {
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
         let pool = PgPoolOptions::new().max_connections(1).connect(&url);
@@ -703,10 +688,8 @@ fn on_postgresql() {
 }
 
 #[test]
+#[cfg_attr(without_soak, ignore = "SOAK_SECONDS is not set")]
+#[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
 fn on_redis() {
-    if is_wanted()
-        && let Some(server) = OwnServer::redis(&[])
-    {
-        RUNTIME.block_on(soak(OwnRedis(server)));
-    }
+    RUNTIME.block_on(soak(OwnRedis(OwnServer::redis(&[]))));
 }

@@ -1,4 +1,4 @@
-//! The real stores. Those behind a server are skipped, with a word, where its variable is unset.
+//! The real stores. Tests on those behind a server are ignored where its variable is unset.
 
 use std::{env, fmt::Debug, future::Future, sync::Arc};
 
@@ -25,8 +25,11 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
     /// Whether somebody may have a session locked: a touch does not wait for that.
     const SKIPS_LOCKED: bool = false;
 
-    /// Connects, and creates what must exist. `None` where there is none to connect to.
-    fn connect() -> impl Future<Output = Option<Self>> + Send;
+    /// Connects, and creates what must exist.
+    ///
+    /// # Panics
+    /// If there is none to connect to.
+    fn connect() -> impl Future<Output = Self> + Send;
     /// The sessions through the store crate that others use.
     fn plain(&self) -> Self::Plain;
     /// The same sessions through ours.
@@ -53,11 +56,11 @@ macro_rules! on_every_backend {
     (@ $module:ident $backend:ident: $($test:ident),*) => {
         mod $module {
             $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $test() {
-                    use $crate::backends::Backend as _;
-                    if let Some(backend) = $crate::backends::$backend::connect().await {
-                        super::$test(backend).await;
+                $crate::backends::on_backend! { $module
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $test() {
+                        use $crate::backends::Backend as _;
+                        super::$test($crate::backends::$backend::connect().await).await;
                     }
                 }
             )*
@@ -67,13 +70,34 @@ macro_rules! on_every_backend {
 
 pub use on_every_backend;
 
+/// A test on one store. It is ignored where that store is missing.
+#[macro_export]
+macro_rules! on_backend {
+    (postgres $test:item) => {
+        #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
+        $test
+    };
+    (mysql $test:item) => {
+        #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
+        $test
+    };
+    (redis $test:item) => {
+        #[cfg_attr(without_redis, ignore = "REDIS_URL is not set")]
+        $test
+    };
+    (redis_rs $test:item) => {
+        $crate::on_backend!(redis $test);
+    };
+    ($here:ident $test:item) => {
+        $test
+    };
+}
+
+pub use on_backend;
+
 /// The value of a variable that names a server.
-fn url(variable: &str) -> Option<String> {
-    let url = env::var(variable).ok().filter(|url| !url.is_empty());
-    if url.is_none() {
-        eprintln!("skipped: {variable} is not set");
-    }
-    url
+fn url(variable: &str) -> String {
+    env::var(variable).unwrap_or_else(|_| panic!("{variable} names a server"))
 }
 
 /// tower-sessions' `MemoryStore`, and the same with one thing at a time.
@@ -87,12 +111,12 @@ impl Backend for Memory {
     type Plain = MemoryStore;
     type Touching = Serialized<MemoryStore>;
 
-    async fn connect() -> Option<Self> {
+    async fn connect() -> Self {
         let store = MemoryStore::default();
-        Some(Self {
+        Self {
             serialized: Serialized::new(store.clone()),
             store,
-        })
+        }
     }
 
     fn plain(&self) -> MemoryStore {
@@ -120,7 +144,7 @@ impl Backend for Sqlite {
     type Plain = tower_sessions_sqlx_store::SqliteStore;
     type Touching = SqliteStore<SqlitePool>;
 
-    async fn connect() -> Option<Self> {
+    async fn connect() -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");
         let options = SqliteConnectOptions::new()
             .filename(directory.path().join("sessions.sqlite3"))
@@ -133,10 +157,10 @@ impl Backend for Sqlite {
             .migrate()
             .await
             .expect("a table can be created");
-        Some(Self {
+        Self {
             pool,
             _directory: Arc::new(directory),
-        })
+        }
     }
 
     fn plain(&self) -> Self::Plain {
@@ -185,15 +209,15 @@ impl Backend for Postgres {
     type Touching = PostgresStore<PgPool>;
     const SKIPS_LOCKED: bool = true;
 
-    async fn connect() -> Option<Self> {
-        let pool = PgPool::connect(&url("POSTGRES_URL")?)
+    async fn connect() -> Self {
+        let pool = PgPool::connect(&url("POSTGRES_URL"))
             .await
             .expect("PostgreSQL answers");
         PostgresStore::new(pool.clone())
             .migrate()
             .await
             .expect("a table can be created");
-        Some(Self { pool })
+        Self { pool }
     }
 
     fn plain(&self) -> Self::Plain {
@@ -234,7 +258,7 @@ impl Postgres {
     /// # Panics
     /// If the server does not answer.
     pub async fn touching_on_sqlx_0_9(&self) -> PostgresStore<sqlx_0_9::PgPool> {
-        let url = url("POSTGRES_URL").expect("it has been connected to");
+        let url = url("POSTGRES_URL");
         let pool = sqlx_0_9::PgPool::connect(&url).await;
         PostgresStore::new(pool.expect("PostgreSQL answers"))
     }
@@ -253,15 +277,15 @@ impl Backend for MySql {
     const HOLDS_A_MEGABYTE: bool = false;
     const SKIPS_LOCKED: bool = true;
 
-    async fn connect() -> Option<Self> {
-        let pool = MySqlPool::connect(&url("MYSQL_URL")?)
+    async fn connect() -> Self {
+        let pool = MySqlPool::connect(&url("MYSQL_URL"))
             .await
             .expect("MySQL answers");
         MySqlStore::new(pool.clone())
             .migrate()
             .await
             .expect("a table can be created");
-        Some(Self { pool })
+        Self { pool }
     }
 
     fn plain(&self) -> Self::Plain {
@@ -302,7 +326,7 @@ impl MySql {
     /// # Panics
     /// If the server does not answer.
     pub async fn touching_on_sqlx_0_9(&self) -> MySqlStore<sqlx_0_9::MySqlPool> {
-        let url = url("MYSQL_URL").expect("it has been connected to");
+        let url = url("MYSQL_URL");
         let pool = sqlx_0_9::MySqlPool::connect(&url).await;
         MySqlStore::new(pool.expect("MySQL answers"))
     }
@@ -319,8 +343,8 @@ impl Backend for Redis {
     type Plain = tower_sessions_redis_store::RedisStore<Pool>;
     type Touching = RedisStore<Pool>;
 
-    async fn connect() -> Option<Self> {
-        Some(Self::at(&url("REDIS_URL")?).await)
+    async fn connect() -> Self {
+        Self::at(&url("REDIS_URL")).await
     }
 
     fn plain(&self) -> Self::Plain {
@@ -364,8 +388,8 @@ impl Backend for RedisRs {
     type Plain = tower_sessions_redis_store::RedisStore<Pool>;
     type Touching = RedisStore<ConnectionManager>;
 
-    async fn connect() -> Option<Self> {
-        Some(Self::at(&url("REDIS_URL")?).await)
+    async fn connect() -> Self {
+        Self::at(&url("REDIS_URL")).await
     }
 
     fn plain(&self) -> Self::Plain {

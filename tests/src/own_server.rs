@@ -24,23 +24,22 @@ pub struct OwnServer {
 }
 
 impl OwnServer {
-    /// A Redis that writes every change to disk before it answers. `None`, with a word, where there is none.
+    /// A Redis that writes every change to disk before it answers.
     #[must_use]
-    pub fn redis(options: &[&str]) -> Option<Self> {
+    pub fn redis(options: &[&str]) -> Self {
         Self::redis_of("redis-server", options)
     }
 
     /// The same, Valkey or another server that understands Redis' options: the one that `variable` names.
+    ///
+    /// # Panics
+    /// If it names none.
     #[must_use]
-    pub fn redis_named_by(variable: &str, options: &[&str]) -> Option<Self> {
-        let Some(program) = env::var_os(variable) else {
-            eprintln!("skipped: {variable} is not set");
-            return None;
-        };
-        Self::redis_of(program, options)
+    pub fn redis_named_by(variable: &str, options: &[&str]) -> Self {
+        Self::redis_of(env::var_os(variable).expect("a server"), options)
     }
 
-    fn redis_of(program: impl Into<OsString>, options: &[&str]) -> Option<Self> {
+    fn redis_of(program: impl Into<OsString>, options: &[&str]) -> Self {
         let program = program.into();
         let directory = directory();
         Self::start(directory, |directory, port| {
@@ -52,19 +51,16 @@ impl OwnServer {
                 .args(options);
             run
         })
-        .or_else(|| {
-            eprintln!("skipped: {} is not installed", program.display());
-            None
-        })
     }
 
-    /// A PostgreSQL that anybody on this machine may use. `None`, with a word, where there is none.
+    /// A PostgreSQL that anybody on this machine may use.
+    ///
+    /// # Panics
+    /// If it is not installed.
     #[must_use]
-    pub fn postgres() -> Option<Self> {
-        let Some(programs) = newest("/usr/lib/postgresql", "bin/postgres") else {
-            eprintln!("skipped: PostgreSQL is not installed");
-            return None;
-        };
+    pub fn postgres() -> Self {
+        let programs =
+            newest("/usr/lib/postgresql", "bin/postgres").expect("PostgreSQL is installed");
         let directory = directory();
         let initdb = programs.with_file_name("initdb");
         succeeds(
@@ -82,14 +78,10 @@ impl OwnServer {
         })
     }
 
-    /// A MariaDB that logs what is written for replicas, and whose root has no password. `None`, with a word, where there is none.
+    /// A MariaDB that logs what is written for replicas, and whose root has no password.
     #[must_use]
-    pub fn mariadb() -> Option<Self> {
+    pub fn mariadb() -> Self {
         let server = Path::new("/usr/sbin/mariadbd");
-        if !server.exists() {
-            eprintln!("skipped: MariaDB is not installed");
-            return None;
-        }
         let directory = directory();
         // Servers that are being installed get into each other's way in a common folder for what is temporary.
         let folders = |directory: &Path| {
@@ -118,14 +110,15 @@ impl OwnServer {
         })
     }
 
-    fn start(directory: TempDir, run: impl FnOnce(&Path, u16) -> Command) -> Option<Self> {
+    fn start(directory: TempDir, run: impl FnOnce(&Path, u16) -> Command) -> Self {
         let port = free_port();
         let mut run = run(directory.path(), port);
         // In a file, since a server that nobody listens to stops in the end.
         let said = File::create(directory.path().join("said")).expect("a file can be made");
         let also = said.try_clone().expect("a file can be had twice");
         run.stdout(said).stderr(also);
-        let process = run.spawn().ok()?;
+        let process = run.spawn();
+        let process = process.unwrap_or_else(|error| panic!("{run:?} starts: {error}"));
         let mut server = Self {
             port,
             run,
@@ -133,7 +126,7 @@ impl OwnServer {
             directory,
         };
         server.wait();
-        Some(server)
+        server
     }
 
     /// Where it listens, on 127.0.0.1.

@@ -8,13 +8,6 @@ for (const time of document.querySelectorAll("time")) {
   time.title = at.toString();
 }
 
-for (const button of document.querySelectorAll("button[data-name]")) {
-  button.addEventListener("click", () => {
-    document.querySelector("#name").value = button.dataset.name;
-    document.querySelector("#password").value = button.dataset.password;
-  });
-}
-
 const countdown = document.querySelector("#countdown");
 if (countdown) watch();
 

@@ -458,6 +458,12 @@ mod tests {
             let record = RecordRef { id: SessionId(-7), data: &data, expiry_date: expiry };
             let bytes = with_end(record).unwrap();
             prop_assert!(has_end(&bytes));
+            let end = bytes.len() - END;
+            for marker in std::iter::once(end).chain((end + 1..bytes.len()).step_by(5)) {
+                let mut other = bytes.clone();
+                other[marker] = 0;
+                prop_assert!(!has_end(&other), "{marker}");
+            }
             prop_assert!(holds(&bytes, &data));
             prop_assert_eq!(decode(&bytes).unwrap(), record.to_owned());
             // Upstream's reader, too.

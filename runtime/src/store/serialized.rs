@@ -278,14 +278,10 @@ macro_rules! serialized {
         }
 
         #[cfg(feature = "memory-store")]
-        impl super::touch::sealed::IntoTouch for $tower_sessions::MemoryStore {}
+        impl super::touch::Wrap for $tower_sessions::MemoryStore {
+            type Touching = Serialized<Self, crate::session::$release>;
 
-        #[cfg(feature = "memory-store")]
-        #[cfg_attr(docsrs, doc(cfg(feature = "memory-store")))]
-        impl super::touch::IntoTouch for $tower_sessions::MemoryStore {
-            type Store = Serialized<Self, crate::session::$release>;
-
-            fn into_touch(self) -> Self::Store {
+            fn wrap(self) -> Self::Touching {
                 Serialized::without_cache(self)
             }
         }

@@ -180,7 +180,7 @@ impl Touched {
     note = "use one of `session_refresh::store`'s stores, or wrap yours: `Serialized::new(store)`",
     note = "tower-sessions' `CachingSessionStore` can't be reached inside: its cache would go on serving the old expiry unless each touch goes through it, as `Serialized` does"
 )]
-pub trait IntoTouch: sealed::IntoTouch {
+pub trait IntoTouch<Way>: sealed::IntoTouch<Way> {
     /// The store that can touch.
     type Store: Touch;
 
@@ -188,16 +188,42 @@ pub trait IntoTouch: sealed::IntoTouch {
     fn into_touch(self) -> Self::Store;
 }
 
-pub(super) mod sealed {
-    pub trait IntoTouch {}
+/// What is made able to touch.
+pub trait Wrap {
+    type Touching: Touch;
+
+    fn wrap(self) -> Self::Touching;
 }
 
-impl<S: Touch> sealed::IntoTouch for S {}
+mod sealed {
+    pub trait IntoTouch<Way> {}
 
-impl<S: Touch> IntoTouch for S {
+    // Two ways that are open to each type: of a store that goes neither, the compiler knows no `IntoTouch::Store`, so it has
+    // one error to tell, and not one more for each use of that.
+
+    #[derive(Debug)]
+    pub enum AsItIs {}
+
+    #[derive(Debug)]
+    pub enum Wrapped {}
+}
+
+impl<S: Touch> sealed::IntoTouch<sealed::AsItIs> for S {}
+
+impl<S: Touch> IntoTouch<sealed::AsItIs> for S {
     type Store = S;
 
     fn into_touch(self) -> S {
         self
+    }
+}
+
+impl<S: Wrap> sealed::IntoTouch<sealed::Wrapped> for S {}
+
+impl<S: Wrap> IntoTouch<sealed::Wrapped> for S {
+    type Store = S::Touching;
+
+    fn into_touch(self) -> S::Touching {
+        self.wrap()
     }
 }

@@ -15,9 +15,9 @@ use tower_sessions::{
 };
 
 /// Something in front of the server that a variable names, and the URL by way of it.
-async fn by_way_of_a_proxy(variable: &str, default_port: u16) -> Option<(Proxy, String)> {
-    let url = env::var(variable).ok()?;
-    let (scheme, rest) = url.split_once("://")?;
+async fn by_way_of_a_proxy(variable: &str, default_port: u16) -> (Proxy, String) {
+    let url = env::var(variable).expect("it is set");
+    let (scheme, rest) = url.split_once("://").expect("a URL");
     let (login, host) = rest
         .rsplit_once('@')
         .map_or(("", rest), |(login, host)| (login, host));
@@ -32,7 +32,7 @@ async fn by_way_of_a_proxy(variable: &str, default_port: u16) -> Option<(Proxy, 
     let proxy = Proxy::to(server).await;
     let at = if login.is_empty() { "" } else { "@" };
     let url = format!("{scheme}://{login}{at}127.0.0.1:{}/{path}", proxy.port());
-    Some((proxy, url))
+    (proxy, url)
 }
 
 /// Touches sessions of several sizes through the wire; each touch must send the same number of bytes.
@@ -71,11 +71,17 @@ async fn touches_send_the_same<B: Backend>(
     assert!(sent[0] < 512, "{name}: {sent:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_bytes_of_a_refresh_do_not_grow_with_the_session() {
-    let sizes = [100, 10_000, 1_000_000];
-    if let Some(backend) = Postgres::connect().await {
-        let (proxy, url) = by_way_of_a_proxy("POSTGRES_URL", 5432).await.unwrap();
+mod the_bytes_of_a_refresh_do_not_grow_with_the_session {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
+    async fn on_postgres() {
+        let sizes = [100, 10_000, 1_000_000];
+
+        let backend = Postgres::connect().await;
+
+        let (proxy, url) = by_way_of_a_proxy("POSTGRES_URL", 5432).await;
         let options = sqlx::postgres::PgPoolOptions::new()
             .max_connections(1)
             .test_before_acquire(false);
@@ -89,8 +95,13 @@ async fn the_bytes_of_a_refresh_do_not_grow_with_the_session() {
         )
         .await;
     }
-    if let Some(backend) = MySql::connect().await {
-        let (proxy, url) = by_way_of_a_proxy("MYSQL_URL", 3306).await.unwrap();
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
+    async fn on_mysql() {
+        let backend = MySql::connect().await;
+
+        let (proxy, url) = by_way_of_a_proxy("MYSQL_URL", 3306).await;
         let options = sqlx::mysql::MySqlPoolOptions::new()
             .max_connections(1)
             .test_before_acquire(false);
@@ -104,19 +115,25 @@ async fn the_bytes_of_a_refresh_do_not_grow_with_the_session() {
         )
         .await;
     }
-    if let Some(backend) = Redis::connect().await {
-        let (proxy, url) = by_way_of_a_proxy("REDIS_URL", 6379).await.unwrap();
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_redis, ignore = "REDIS_URL is not set")]
+    async fn on_redis() {
+        let sizes = [100, 10_000, 1_000_000];
+
+        let backend = Redis::connect().await;
+
+        let (proxy, url) = by_way_of_a_proxy("REDIS_URL", 6379).await;
         let store = RedisStore::new(Redis::at(&url).await.pool);
         touches_send_the_same("Redis", &proxy, &backend, &store, &sizes).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_redis, ignore = "REDIS_URL is not set")]
 async fn on_redis_a_load_asks_for_no_more_than_a_plain_stores() {
-    let Some(backend) = Redis::connect().await else {
-        return;
-    };
-    let (proxy, url) = by_way_of_a_proxy("REDIS_URL", 6379).await.unwrap();
+    let backend = Redis::connect().await;
+    let (proxy, url) = by_way_of_a_proxy("REDIS_URL", 6379).await;
     let behind = Redis::at(&url).await;
     let mut record = Record {
         id: Id::default(),
@@ -184,10 +201,16 @@ async fn touches_write_the_same(
     assert!(most - least <= 128, "{what}: {touches:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_server_writes_for_a_touch_does_not_grow_with_the_session() {
-    let sizes = [100, 10_000, 1_000_000];
-    if let Some(server) = OwnServer::postgres() {
+mod what_a_server_writes_for_a_touch_does_not_grow_with_the_session {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_own_postgres, ignore = "PostgreSQL is not installed")]
+    async fn on_postgres() {
+        let sizes = [100, 10_000, 1_000_000];
+
+        let server = OwnServer::postgres();
+
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
         let pool = PgPool::connect(&url).await.unwrap();
         let store = PostgresStore::new(pool.clone());
@@ -199,7 +222,12 @@ async fn what_a_server_writes_for_a_touch_does_not_grow_with_the_session() {
         };
         touches_write_the_same("PostgreSQL, log", &store, &sizes, log).await;
     }
-    if let Some(server) = OwnServer::mariadb() {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_own_mariadb, ignore = "MariaDB is not installed")]
+    async fn on_mariadb() {
+        let server = OwnServer::mariadb();
+
         let url = format!("mysql://root@127.0.0.1:{}/mysql", server.port());
         let pool = MySqlPool::connect(&url).await.unwrap();
         let store = MySqlStore::new(pool.clone());
@@ -220,7 +248,14 @@ async fn what_a_server_writes_for_a_touch_does_not_grow_with_the_session() {
         };
         touches_write_the_same("MariaDB, redo log", &store, &sizes, log).await;
     }
-    if let Some(server) = OwnServer::redis(&[]) {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
+    async fn on_redis() {
+        let sizes = [100, 10_000, 1_000_000];
+
+        let server = OwnServer::redis(&[]);
+
         let backend = RedisRs::at(&format!("redis://127.0.0.1:{}", server.port())).await;
         let log = async || {
             let info = redis::cmd("INFO").arg("persistence").to_owned();

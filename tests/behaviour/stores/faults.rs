@@ -281,10 +281,9 @@ fn are_in_the_guide(rows: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_own_postgres, ignore = "PostgreSQL is not installed")]
 async fn on_postgres() {
-    let Some(mut server) = OwnServer::postgres() else {
-        return;
-    };
+    let mut server = OwnServer::postgres();
     let proxy = Proxy::to(format!("127.0.0.1:{}", server.port())).await;
     let url = |port| format!("postgres://postgres@127.0.0.1:{port}/postgres");
     let direct = Postgres {
@@ -303,10 +302,9 @@ async fn on_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_own_mariadb, ignore = "MariaDB is not installed")]
 async fn on_mariadb() {
-    let Some(mut server) = OwnServer::mariadb() else {
-        return;
-    };
+    let mut server = OwnServer::mariadb();
     let proxy = Proxy::to(format!("127.0.0.1:{}", server.port())).await;
     let url = |port| format!("mysql://root@127.0.0.1:{port}/mysql");
     let direct = MySql {
@@ -325,10 +323,9 @@ async fn on_mariadb() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
 async fn on_redis_by_fred() {
-    let Some(mut server) = OwnServer::redis(&[]) else {
-        return;
-    };
+    let mut server = OwnServer::redis(&[]);
     let proxy = Proxy::to(format!("127.0.0.1:{}", server.port())).await;
     let config = Config::from_url(&format!("redis://127.0.0.1:{}", proxy.port())).unwrap();
     let pool = Builder::from_config(config)
@@ -362,10 +359,9 @@ async fn of_redis<C: RedisClient>(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
 async fn on_redis_by_redis_rs() {
-    let Some(mut server) = OwnServer::redis(&[]) else {
-        return;
-    };
+    let mut server = OwnServer::redis(&[]);
     let proxy = Proxy::to(format!("127.0.0.1:{}", server.port())).await;
     let client = redis::Client::open(format!("redis://127.0.0.1:{}", proxy.port())).unwrap();
     let config = ConnectionManagerConfig::new()
@@ -379,9 +375,7 @@ async fn on_redis_by_redis_rs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_sqlite() {
-    let Some(backend) = Sqlite::connect().await else {
-        return;
-    };
+    let backend = Sqlite::connect().await;
     let site = site(backend.touching(), None, None).await;
     let lock = async |_| {
         let mut lock = backend.pool.acquire().await.unwrap();

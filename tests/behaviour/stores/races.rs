@@ -126,15 +126,30 @@ async fn harms_nobody(store: impl SessionStore + Touch + Clone) {
     assert_eq!(ours, Harm::default(), "{store:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nor_does_one_on_sqlx_0_9() {
-    if let Some(backend) = Sqlite::connect().await {
+mod nor_does_one_on_sqlx_0_9 {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+
+    async fn on_sqlite() {
+        let backend = Sqlite::connect().await;
+
         harms_nobody(backend.touching_on_sqlx_0_9().await).await;
     }
-    if let Some(backend) = Postgres::connect().await {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
+    async fn on_postgres() {
+        let backend = Postgres::connect().await;
+
         harms_nobody(backend.touching_on_sqlx_0_9().await).await;
     }
-    if let Some(backend) = MySql::connect().await {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
+    async fn on_mysql() {
+        let backend = MySql::connect().await;
+
         harms_nobody(backend.touching_on_sqlx_0_9().await).await;
     }
 }

@@ -83,8 +83,9 @@ fn logged_in() -> Record {
 
 /// S7: an access control list that was made for upstream's store, and sessions that it has written.
 #[tokio::test]
+#[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
 async fn what_an_access_control_list_forbids_is_named_and_sessions_are_served() {
-    let Some(server) = OwnServer::redis(&[
+    let server = OwnServer::redis(&[
         "--user",
         "old",
         "on",
@@ -101,9 +102,7 @@ async fn what_an_access_control_list_forbids_is_named_and_sessions_are_served() 
         "nopass",
         "~*",
         "+@all",
-    ]) else {
-        return;
-    };
+    ]);
     let theirs = Redis::at(&url(&server, "")).await.plain();
     as_both_clients(&server, "old:pw@", async |checked, sessions| {
         let missing = checked.unwrap_err();
@@ -124,6 +123,7 @@ async fn what_an_access_control_list_forbids_is_named_and_sessions_are_served() 
 
 /// The commands that the documentation lists suffice, on keys with a prefix; scripts may still lack one.
 #[tokio::test]
+#[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
 async fn the_documented_access_control_list_suffices_and_each_of_its_commands_is_needed() {
     let documented = [
         "get",
@@ -156,9 +156,7 @@ async fn the_documented_access_control_list_suffices_and_each_of_its_commands_is
         options.extend(user(&format!("no_{command}"), Some(place)));
     }
     let options: Vec<_> = options.iter().map(String::as_str).collect();
-    let Some(server) = OwnServer::redis(&options) else {
-        return;
-    };
+    let server = OwnServer::redis(&options);
     let at = url(&server, "all:pw@");
     let fred = RedisStore::new(Redis::at(&at).await.pool).with_key_prefix("sessions:");
     fred.check().await.unwrap();
@@ -187,11 +185,10 @@ async fn the_documented_access_control_list_suffices_and_each_of_its_commands_is
 
 /// S8 and S9: a server that is too old, or has commands under other names.
 #[tokio::test]
+#[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
 async fn a_command_that_a_server_does_not_know_is_named_and_no_id_is() {
     for command in ["PEXPIRETIME", "EVALSHA", "SETRANGE"] {
-        let Some(server) = OwnServer::redis(&["--rename-command", command, ""]) else {
-            return;
-        };
+        let server = OwnServer::redis(&["--rename-command", command, ""]);
         let theirs = Redis::at(&url(&server, "")).await.plain();
         as_both_clients(&server, "", async |checked, sessions| {
             let missing = checked.unwrap_err();
@@ -215,10 +212,9 @@ async fn a_command_that_a_server_does_not_know_is_named_and_no_id_is() {
 }
 
 #[tokio::test]
+#[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
 async fn a_server_that_can_do_everything_passes_the_check_which_writes_nothing() {
-    let Some(server) = OwnServer::redis(&[]) else {
-        return;
-    };
+    let server = OwnServer::redis(&[]);
     as_both_clients(&server, "", async |checked, _| checked.unwrap()).await;
     let pool = Redis::at(&url(&server, "")).await.pool;
     let keys: i64 = pool
@@ -230,10 +226,9 @@ async fn a_server_that_can_do_everything_passes_the_check_which_writes_nothing()
 
 /// A touch needs no more memory than its session has. What does is known to the server all the same.
 #[tokio::test]
+#[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
 async fn a_server_that_is_out_of_memory_still_touches_what_it_has() {
-    let Some(server) = OwnServer::redis(&[]) else {
-        return;
-    };
+    let server = OwnServer::redis(&[]);
     let backend = Redis::at(&url(&server, "")).await;
     let mut record = logged_in();
     backend.touching().create(&mut record).await.unwrap();
@@ -250,10 +245,9 @@ async fn a_server_that_is_out_of_memory_still_touches_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_redis, ignore = "REDIS_URL is not set")]
 async fn every_client_keeps_the_promises_of_touch() {
-    let Some(backend) = RedisRs::connect().await else {
-        return;
-    };
+    let backend = RedisRs::connect().await;
     conformance::check::<V0_15, _>(backend.touching()).await;
     let client = redis::Client::open(std::env::var("REDIS_URL").unwrap()).unwrap();
     let multiplexed = client.get_multiplexed_async_connection().await.unwrap();
@@ -261,10 +255,9 @@ async fn every_client_keeps_the_promises_of_touch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_valkey, ignore = "VALKEY_SERVER is not set")]
 async fn valkey_keeps_the_promises_of_touch() {
-    let Some(server) = OwnServer::redis_named_by("VALKEY_SERVER", &[]) else {
-        return;
-    };
+    let server = OwnServer::redis_named_by("VALKEY_SERVER", &[]);
     let at = url(&server, "");
     let fred = RedisStore::new(Redis::at(&at).await.pool);
     fred.check().await.unwrap();
@@ -275,7 +268,7 @@ async fn valkey_keeps_the_promises_of_touch() {
 }
 
 /// Three servers that have the keys' slots among them.
-fn cluster() -> Option<[OwnServer; 3]> {
+fn cluster() -> [OwnServer; 3] {
     let mut servers = Vec::new();
     for _ in 0..3 {
         let bus = free_port().to_string();
@@ -286,7 +279,7 @@ fn cluster() -> Option<[OwnServer; 3]> {
             &bus,
             "--cluster-node-timeout",
             "5000",
-        ])?);
+        ]));
     }
     let mut create = Command::new("redis-cli");
     create.args(["--cluster", "create"]);
@@ -309,15 +302,14 @@ fn cluster() -> Option<[OwnServer; 3]> {
             std::thread::sleep(StdDuration::from_millis(50));
         }
     }
-    servers.try_into().ok()
+    servers.try_into().expect("three")
 }
 
 /// Sessions lie on all nodes, and each command and script finds its own. A session is read by whatever client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
 async fn in_a_cluster_every_client_keeps_the_promises_of_touch() {
-    let Some(servers) = cluster() else {
-        return;
-    };
+    let servers = cluster();
     let nodes = servers.each_ref().map(|server| url(server, ""));
     let config = Config::from_url(&nodes[0].replace("redis://", "redis-cluster://")).unwrap();
     let pool = Pool::new(config, None, None, None, 2).unwrap();

@@ -19,8 +19,8 @@ use tower_sessions::{
 };
 
 /// Connections to PostgreSQL that are set up by a statement.
-pub(super) async fn postgres(set_up: &'static str) -> Option<PgPool> {
-    let server = Postgres::connect().await?;
+pub(super) async fn postgres(set_up: &'static str) -> PgPool {
+    let server = Postgres::connect().await;
     let options = PgPoolOptions::new().after_connect(move |connection, _| {
         Box::pin(async move {
             sqlx::query(set_up).execute(connection).await?;
@@ -28,12 +28,12 @@ pub(super) async fn postgres(set_up: &'static str) -> Option<PgPool> {
         })
     });
     let pool = options.connect_with((*server.pool.connect_options()).clone());
-    Some(pool.await.unwrap())
+    pool.await.unwrap()
 }
 
 /// The same to MySQL or MariaDB.
-pub(super) async fn mysql(set_up: &'static str) -> Option<MySqlPool> {
-    let server = MySql::connect().await?;
+pub(super) async fn mysql(set_up: &'static str) -> MySqlPool {
+    let server = MySql::connect().await;
     let options = MySqlPoolOptions::new().after_connect(move |connection, _| {
         Box::pin(async move {
             sqlx::query(set_up).execute(connection).await?;
@@ -41,7 +41,7 @@ pub(super) async fn mysql(set_up: &'static str) -> Option<MySqlPool> {
         })
     });
     let pool = options.connect_with((*server.pool.connect_options()).clone());
-    Some(pool.await.unwrap())
+    pool.await.unwrap()
 }
 
 async fn created(store: &impl SessionStore, left: Duration) -> Record {
@@ -60,19 +60,34 @@ async fn touched(store: &impl Touch, id: Id) -> Touched {
     store.touch(id.into(), expiry, expiry).await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_store_keeps_the_promises_of_touch_on_sqlx_0_9() {
-    if let Some(backend) = Sqlite::connect().await {
+mod every_store_keeps_the_promises_of_touch_on_sqlx_0_9 {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+
+    async fn on_sqlite() {
+        let backend = Sqlite::connect().await;
+
         let store = backend.touching_on_sqlx_0_9().await;
         conformance::check::<V0_14, _>(store.clone()).await;
         conformance::check::<V0_15, _>(store).await;
     }
-    if let Some(backend) = Postgres::connect().await {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
+    async fn on_postgres() {
+        let backend = Postgres::connect().await;
+
         let store = backend.touching_on_sqlx_0_9().await;
         conformance::check::<V0_14, _>(store.clone()).await;
         conformance::check::<V0_15, _>(store.with_synchronous_commit(true)).await;
     }
-    if let Some(backend) = MySql::connect().await {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
+    async fn on_mysql() {
+        let backend = MySql::connect().await;
+
         let store = backend.touching_on_sqlx_0_9().await;
         conformance::check::<V0_14, _>(store.clone()).await;
         conformance::check::<V0_15, _>(store).await;
@@ -83,11 +98,10 @@ async fn every_store_keeps_the_promises_of_touch_on_sqlx_0_9() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lifetime_that_the_database_cannot_hold_is_told_as_it_is_stored() {
     #[session_refresh(interval = "24h")]
+    #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
     async fn page() {}
 
-    let Some(backend) = MySql::connect().await else {
-        return;
-    };
+    let backend = MySql::connect().await;
     let site = Setup::new(Router::new().route("/page", get(page)))
         .expiry(Expiry::OnInactivity(Duration::days(20 * 365)))
         .on(Owned(backend.touching()))
@@ -108,15 +122,25 @@ async fn a_lifetime_that_the_database_cannot_hold_is_told_as_it_is_stored() {
 }
 
 /// S3: a touch that finds its row locked waits for nothing, and so revives nothing when the lock goes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_touch_of_a_locked_session_is_not_due_and_revives_nothing() {
-    if let Some(backend) = Postgres::connect().await {
+mod a_touch_of_a_locked_session_is_not_due_and_revives_nothing {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
+    async fn on_postgres() {
+        let backend = Postgres::connect().await;
+
         let store = backend.touching();
         let record = created(&store, Duration::SECOND).await;
         let lock = backend.locked(record.id).await;
         is_skipped(&store, record.id, lock.rollback()).await;
     }
-    if let Some(backend) = MySql::connect().await {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
+    async fn on_mysql() {
+        let backend = MySql::connect().await;
+
         let store = backend.touching();
         let record = created(&store, Duration::SECOND).await;
         let lock = backend.locked(record.id).await;
@@ -138,24 +162,30 @@ async fn is_skipped(
 }
 
 /// S4: the database's clock is five minutes ahead of this process's.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_databases_clock_decides_what_has_ended() {
-    // A function of the same name that is found first.
-    let ahead = "create schema if not exists clock_ahead; \
+mod the_databases_clock_decides_what_has_ended {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
+    async fn on_postgres() {
+        let ahead = "create schema if not exists clock_ahead; \
         create or replace function clock_ahead.clock_timestamp() returns timestamptz language sql volatile as \
         'select pg_catalog.clock_timestamp() + interval ''5 minutes'''";
-    if let (Some(backend), Some(pool)) = (
-        Postgres::connect().await,
-        postgres("set search_path = clock_ahead, pg_catalog, public").await,
-    ) {
+
+        let backend = Postgres::connect().await;
+        let pool = postgres("set search_path = clock_ahead, pg_catalog, public").await;
+
         sqlx::raw_sql(ahead).execute(&backend.pool).await.unwrap();
         let (here, there) = (backend.touching(), PostgresStore::new(pool));
         ends_there(&here, &there).await;
     }
-    if let (Some(backend), Some(pool)) = (
-        MySql::connect().await,
-        mysql("set timestamp = unix_timestamp() + 300").await,
-    ) {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
+    async fn on_mysql() {
+        let backend = MySql::connect().await;
+        let pool = mysql("set timestamp = unix_timestamp() + 300").await;
+
         ends_there(&backend.touching(), &MySqlStore::new(pool)).await;
     }
 }
@@ -173,10 +203,9 @@ async fn ends_there<S: SessionStore + Touch>(here: &S, there: &S) {
 
 /// S5: a write that a serialization conflict made fail is tried again, and a touch was not due.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
 async fn a_serialization_conflict_is_no_failure() {
-    let Some(pool) = postgres("set default_transaction_isolation = 'repeatable read'").await else {
-        return;
-    };
+    let pool = postgres("set default_transaction_isolation = 'repeatable read'").await;
     let store = PostgresStore::new(pool.clone());
     for _ in 0..20 {
         let mut record = created(&store, Duration::HOUR).await;
@@ -220,9 +249,14 @@ async fn a_serialization_conflict_is_no_failure() {
 }
 
 /// S6, S18.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sweep_deletes_what_has_ended_in_any_time_zone_and_locks_nothing_else() {
-    if let Some(pool) = postgres("set time zone 'America/New_York'").await {
+mod a_sweep_deletes_what_has_ended_in_any_time_zone_and_locks_nothing_else {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
+    async fn on_postgres() {
+        let pool = postgres("set time zone 'America/New_York'").await;
+
         let store = PostgresStore::new(pool.clone())
             .with_table_name("swept", "session")
             .unwrap();
@@ -240,7 +274,12 @@ async fn a_sweep_deletes_what_has_ended_in_any_time_zone_and_locks_nothing_else(
         let sweep = async || store.delete_expired().await.unwrap();
         sweeps(&store, sweep, lock.rollback(), 2500).await;
     }
-    if let Some(pool) = mysql("set time_zone = '-05:00'").await {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
+    async fn on_mysql() {
+        let pool = mysql("set time_zone = '-05:00'").await;
+
         let store = MySqlStore::new(pool.clone())
             .with_table_name("swept", "session")
             .unwrap();
@@ -280,13 +319,12 @@ async fn sweeps(
 /// S18, measured: how long touches take while 300,000 rows are swept, ours and as upstream does it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement: it prints times, and asserts nothing of them"]
+#[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
 async fn touches_while_300_000_rows_are_swept() {
     const ENDED: &str = "replace into swept.session select concat('ended', seq), repeat('x', 200), \
         now() - interval 1 day from seq_1_to_300000";
 
-    let Some(backend) = MySql::connect().await else {
-        return;
-    };
+    let backend = MySql::connect().await;
     let store = backend
         .touching()
         .with_table_name("swept", "session")
@@ -330,7 +368,7 @@ async fn on_sqlite_a_touch_writes_one_page() {
     const PAGE: u64 = 4096 + 24;
     const HEADER: u64 = 32;
 
-    let backend = Sqlite::connect().await.unwrap();
+    let backend = Sqlite::connect().await;
     let store = backend.touching();
     let mut record = Record {
         id: Id::default(),
@@ -364,9 +402,14 @@ async fn on_sqlite_a_touch_writes_one_page() {
 }
 
 /// S12: as upstream reads them, clamped.
-#[tokio::test]
-async fn no_date_in_a_row_panics() {
-    if let Some(backend) = Postgres::connect().await {
+mod no_date_in_a_row_panics {
+    use super::*;
+
+    #[tokio::test]
+    #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
+    async fn on_postgres() {
+        let backend = Postgres::connect().await;
+
         let store = backend.touching();
         let record = created(&store, Duration::HOUR).await;
         for (date, is_live) in [
@@ -385,7 +428,12 @@ async fn no_date_in_a_row_panics() {
             is_read(&store, record.id, date, is_live).await;
         }
     }
-    if let Some(backend) = Sqlite::connect().await {
+
+    #[tokio::test]
+
+    async fn on_sqlite() {
+        let backend = Sqlite::connect().await;
+
         let store = backend.touching();
         let record = created(&store, Duration::HOUR).await;
         for (date, is_live) in [
@@ -419,13 +467,23 @@ async fn is_read(store: &(impl SessionStore + Touch), id: Id, date: &str, is_liv
     assert_eq!(touched(store, id).await, expected, "{date}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_forgotten_migration_is_named_and_several_at_once_are_one() {
-    if let Some(backend) = Sqlite::connect().await {
+mod a_forgotten_migration_is_named_and_several_at_once_are_one {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+
+    async fn on_sqlite() {
+        let backend = Sqlite::connect().await;
+
         let store = backend.touching().with_table_name("forgotten").unwrap();
         says_migrate(&store).await;
     }
-    if let Some(backend) = Postgres::connect().await {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
+    async fn on_postgres() {
+        let backend = Postgres::connect().await;
+
         let store = backend
             .touching()
             .with_table_name("forgotten", "session")
@@ -461,7 +519,12 @@ async fn a_forgotten_migration_is_named_and_several_at_once_are_one() {
         store.migrate().await.unwrap();
         created(&store, Duration::HOUR).await;
     }
-    if let Some(backend) = MySql::connect().await {
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
+    async fn on_mysql() {
+        let backend = MySql::connect().await;
+
         sqlx::query("drop schema if exists forgotten")
             .execute(&backend.pool)
             .await
@@ -486,10 +549,9 @@ async fn says_migrate(store: &(impl SessionStore + Touch)) {
 
 /// A deferred trigger sees how its transaction commits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
 async fn on_postgresql_a_touch_alone_commits_without_waiting_for_the_disk() {
-    let Some(backend) = Postgres::connect().await else {
-        return;
-    };
+    let backend = Postgres::connect().await;
     let drop = "drop schema if exists commits cascade";
     sqlx::query(drop).execute(&backend.pool).await.unwrap();
     let synchronous = backend.touching().with_synchronous_commit(true);

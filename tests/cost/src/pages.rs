@@ -54,7 +54,7 @@ pub fn pages<S: SessionStore + Clone>(way: Way, store: S) -> Router {
 }
 
 /// The pages under a [`LifetimeLayer`].
-pub fn lifetime_pages<S>(way: Way, store: impl IntoTouch<Store = S>) -> Router
+pub fn lifetime_pages<S, W>(way: Way, store: impl IntoTouch<W, Store = S>) -> Router
 where
     S: Touch + SessionStore,
 {

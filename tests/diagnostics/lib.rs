@@ -1,0 +1,1 @@
+//! Nothing: the fixtures are what is here.
