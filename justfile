@@ -8,6 +8,21 @@ default:
 ci:
     .ci/run
 
+# What is quick to find: formatting, spelling, lints, and the crates' own tests.
+quick:
+    cargo fmt --all --check
+    if command -v typos >/dev/null; then typos; fi
+    cargo clippy --all-features -p session-refresh -p session-refresh-macros --all-targets -- -D warnings
+    cargo test --all-features -p session-refresh -p session-refresh-macros --lib
+
+# Writes down what users can name. Read the diff.
+public-api:
+    cargo run -p session-refresh-public-api -- --bless
+
+# Known vulnerabilities of what is built here. The list of them is fetched from GitHub.
+advisories:
+    cargo deny check advisories
+
 # 1,000 users for half an hour on PostgreSQL and on Redis, while processes and stores are killed; the results are drawn.
 soak:
     SOAK_SECONDS=1800 SOAK_USERS=1000 SOAK_RESULTS={{justfile_directory()}}/tests/load/results \

@@ -117,7 +117,7 @@ impl Args {
             return Err(nameless(&literal));
         }
         if !input.peek(Ident::peek_any) {
-            return Err(input.error("expected a word such as `interval`"));
+            return Err(input.error("expected an option such as `interval`"));
         }
         let word = input.call(Ident::parse_any)?;
         let name = word.to_string();
@@ -125,7 +125,7 @@ impl Args {
             return Err(unknown(&word));
         }
         if seen.contains(&word) {
-            mistakes.push(Error::new(word.span(), format!("duplicate word `{word}`")));
+            mistakes.push(Error::new(word.span(), format!("duplicate option `{word}`")));
         }
         seen.push(word.clone());
         match name.as_str() {
@@ -442,7 +442,7 @@ fn ungrouped(mut expr: Expr) -> Expr {
 }
 
 fn nameless(literal: &Lit) -> Error {
-    const WHAT: &str = "expected a word, found a literal";
+    const WHAT: &str = "expected an option, found a literal";
     match literal {
         Lit::Str(_) | Lit::Int(_) => mistake(
             literal,
@@ -467,11 +467,11 @@ fn unknown(word: &Ident) -> Error {
         meant.extend(nearest);
     }
     let help = if meant.is_empty() {
-        format!("words are `{}`", WORDS.join("`, `"))
+        format!("options are `{}`", WORDS.join("`, `"))
     } else {
         format!("did you mean `{}`?", meant.join("` or `"))
     };
-    mistake(word, format!("unknown word `{name}`"), help)
+    mistake(word, format!("unknown option `{name}`"), help)
 }
 
 /// The comma after a word, or the end.

@@ -186,7 +186,7 @@ fn check_attr(attr: &Attribute) -> Result<()> {
         (Some(last), _) if last == "session_refresh" => Err(mistake(
             attr,
             "a second `#[session_refresh]` on one handler",
-            "write all words into one of them",
+            "write all options into one of them",
         )),
         (Some(last), Some(parent)) if last == "path" && parent == "utoipa" => Err(mistake(
             attr,

@@ -113,7 +113,7 @@ impl RefreshLayer {
 
     /// Sets what the operator configures, before [`defaults`](Self::defaults), whichever is called first.
     ///
-    /// An attribute's words, and a [`policy`](Self::policy), take precedence.
+    /// An attribute's options, and a [`policy`](Self::policy), take precedence.
     #[cfg(feature = "config")]
     #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
     pub fn config(mut self, config: crate::RefreshConfig) -> Self {
@@ -171,7 +171,7 @@ impl RefreshLayer {
     }
 
     /// Puts the [`RefreshInfo`](crate::RefreshInfo) into the extensions of each response, for middleware further out and
-    /// for tests. With tower-sessions' layer alone it is the final one, while a handler has read a promise.
+    /// for tests. With tower-sessions' layer alone it is the final one, while what a handler has read is provisional.
     ///
     /// ```
     /// use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response};

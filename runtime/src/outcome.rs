@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 /// What became of the session on this request.
 ///
 /// Under a [`LifetimeLayer`](crate::LifetimeLayer) it is a fact when the handler reads it: the session has been extended,
-/// or it has not, and what the handler answers changes nothing about that. With tower-sessions' layer alone it is a
-/// promise: the time of the refresh is saved after the handler, unless it answers with a 5xx or the session vanishes
+/// or it has not, and what the handler answers changes nothing about that. With tower-sessions' layer alone it is
+/// provisional: the time of the refresh is saved after the handler, unless it answers with a 5xx or the session vanishes
 /// meanwhile; [`RefreshLayer::info_in_response`](crate::RefreshLayer::info_in_response) tells the final one.
 ///
 /// ```
@@ -17,8 +17,8 @@ use time::OffsetDateTime;
 /// #[session_refresh(interval = "1h")]
 /// async fn handler(refresh: RefreshInfo) -> String {
 ///     match refresh.expires_at {
-///         Some(end) => format!("you stay logged in until {end} at least"),
-///         None => String::from("you are a guest"),
+///         Some(end) => format!("your session ends at {end} or later"),
+///         None => String::from("you have no session"),
 ///     }
 /// }
 /// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(handler));

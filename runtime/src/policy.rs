@@ -13,7 +13,7 @@ pub(crate) const DEFAULT_KEY: &str = "session_refresh.refreshed_at";
 
 /// When a route's traffic refreshes a session, as a constant.
 ///
-/// The attribute's words are its methods. A field that is not set is taken from the
+/// The attribute's options are its methods. A field that is not set is taken from the
 /// [`RefreshLayer`](crate::RefreshLayer)'s defaults, then from this crate's.
 ///
 /// ```
@@ -41,7 +41,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy that sets nothing, which comes to every 24 hours, for everybody who is logged in.
+    /// A policy that sets nothing: the defaults of the layers and then of the attribute's options count.
     pub const fn new() -> Self {
         Self {
             interval: None,

@@ -119,7 +119,7 @@ fn a_literal_alone_is_taken_for_an_interval() {
     ] {
         assert_eq!(
             messages(super::expand(literal, HANDLER)),
-            [format!("expected a word, found a literal{help}")]
+            [format!("expected an option, found a literal{help}")]
         );
     }
 }
@@ -152,7 +152,7 @@ fn commas_may_trail_and_must_not_lack() {
     );
     assert_eq!(
         mistakes("skip_staff skip_supruser", HANDLER),
-        ["expected `,`", "unknown word `skip_supruser`"]
+        ["expected `,`", "unknown option `skip_supruser`"]
     );
     assert_eq!(
         mistakes(r#"skip_paths("/a" "/b")"#, HANDLER),
@@ -160,7 +160,7 @@ fn commas_may_trail_and_must_not_lack() {
     );
     assert_eq!(
         mistakes(", skip_staff", HANDLER),
-        ["expected a word such as `interval`"]
+        ["expected an option such as `interval`"]
     );
 }
 
@@ -172,7 +172,7 @@ fn each_word_is_checked_though_others_are_wrong() {
             "fn handler(#[cfg(test)] _: Uri) {}",
         ),
         [
-            "unknown word `skip_staf`",
+            "unknown option `skip_staf`",
             "`interval` needs a value",
             "a session key can't be empty",
             "a path prefix begins with `/`",
@@ -180,7 +180,7 @@ fn each_word_is_checked_though_others_are_wrong() {
             "a path prefix can't be empty",
             "expected the path of a `fn(&http::request::Parts) -> bool`",
             "`skip_superuser` is a flag",
-            "duplicate word `skip_superuser`",
+            "duplicate option `skip_superuser`",
             "a handler is an `async fn` or returns a future",
             "an argument of a handler can't be conditional",
         ]
@@ -194,7 +194,7 @@ fn only_a_near_word_is_suggested() {
         ("skip_path", "did you mean `skip_paths`?"),
         ("skip_supervisor", "did you mean `skip_superuser`?"),
         ("usr", "did you mean `user`?"),
-        ("every", "words are `interval`, `passive`, `skip_staff`"),
+        ("every", "options are `interval`, `passive`, `skip_staff`"),
     ] {
         let message = messages(super::expand(written, HANDLER)).concat();
         assert!(message.contains(&format!("\n\nhelp: {help}")), "{message}");
