@@ -125,7 +125,10 @@ impl Args {
             return Err(unknown(&word));
         }
         if seen.contains(&word) {
-            mistakes.push(Error::new(word.span(), format!("duplicate option `{word}`")));
+            mistakes.push(Error::new(
+                word.span(),
+                format!("duplicate option `{word}`"),
+            ));
         }
         seen.push(word.clone());
         match name.as_str() {
