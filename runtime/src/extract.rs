@@ -78,7 +78,6 @@ impl<P, T: fmt::Debug> fmt::Debug for Decided<P, T> {
 
 /// So that an annotated handler's first argument may be a typed path.
 #[cfg(feature = "axum-extra")]
-#[cfg_attr(docsrs, doc(cfg(feature = "axum-extra")))]
 impl<P, T: axum_extra::routing::TypedPath> axum_extra::routing::TypedPath for Decided<P, T> {
     const PATH: &'static str = T::PATH;
 
@@ -88,7 +87,6 @@ impl<P, T: axum_extra::routing::TypedPath> axum_extra::routing::TypedPath for De
 }
 
 #[cfg(feature = "axum-extra")]
-#[cfg_attr(docsrs, doc(cfg(feature = "axum-extra")))]
 impl<P, T: fmt::Display> fmt::Display for Decided<P, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)

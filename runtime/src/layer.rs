@@ -115,7 +115,6 @@ impl RefreshLayer {
     ///
     /// An attribute's options, and a [`policy`](Self::policy), take precedence.
     #[cfg(feature = "config")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "config")))]
     pub fn config(mut self, config: crate::RefreshConfig) -> Self {
         self.inherited_mut().configured = config.into();
         self

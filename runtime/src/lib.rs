@@ -1,5 +1,18 @@
 #![doc = include_str!("front.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Labels name features that users enable; `store` labels what several of them have in common.
+#![cfg_attr(
+    docsrs,
+    doc(auto_cfg(hide(
+        feature = "_encoded",
+        feature = "_mysql",
+        feature = "_postgres",
+        feature = "_redis",
+        feature = "_sql",
+        feature = "_sqlite",
+        feature = "_stores",
+    )))
+)]
 
 #[cfg(not(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15")))]
 compile_error!(
@@ -15,7 +28,6 @@ mod events;
 mod extract;
 pub mod guide;
 #[cfg(feature = "keep-alive")]
-#[cfg_attr(docsrs, doc(cfg(feature = "keep-alive")))]
 pub mod keep_alive;
 mod layer;
 mod lifetime;
@@ -32,13 +44,11 @@ mod spared_cookies;
 mod stamping;
 pub mod store;
 #[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 mod touching;
 mod user;
 
 #[cfg(feature = "config")]
-#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
 pub use config::RefreshConfig;
 pub use extract::{Decided, PendingStamp, ThenStamp};
 pub use layer::{RefreshFuture, RefreshLayer, RefreshService};
@@ -50,10 +60,8 @@ pub use session_lifetime::SessionLifetime;
 pub use user::{FromLayer, RouteUser, SessionUser, UserSource};
 
 #[cfg(feature = "tower-sessions-0_14")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tower-sessions-0_14")))]
 pub use tower_sessions as tower_sessions_0_14;
 #[cfg(feature = "tower-sessions-0_15")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tower-sessions-0_15")))]
 pub use tower_sessions_0_15;
 
 #[doc = include_str!("attribute.md")]

@@ -95,7 +95,6 @@ forward!(
 );
 forward!(
     #[cfg(feature = "axum-login-0_18")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "axum-login-0_18")))]
     [B: axum_login::AuthnBackend<User: SessionUser>] axum_login::AuthSession<B>: |this| this.user.as_ref()
 );
 

@@ -19,15 +19,22 @@ pub mod conformance;
 #[cfg(feature = "_encoded")]
 mod encoded;
 #[cfg(feature = "_mysql")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "mysql", feature = "mysql-sqlx-0_9"))))]
 mod mysql;
 mod original;
 #[cfg(feature = "_stores")]
 mod placement;
 #[cfg(feature = "_postgres")]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(feature = "postgres", feature = "postgres-sqlx-0_9")))
+)]
 mod postgres;
 #[cfg(feature = "_redis")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "redis", feature = "redis-rs"))))]
 mod redis;
 #[cfg(feature = "_redis")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "redis", feature = "redis-rs"))))]
 mod redis_client;
 pub(crate) mod release;
 mod request_session;
@@ -36,6 +43,7 @@ mod serialized;
 #[cfg(feature = "_sql")]
 mod sql;
 #[cfg(feature = "_sqlite")]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "sqlite", feature = "sqlite-sqlx-0_9"))))]
 mod sqlite;
 #[cfg(feature = "_sql")]
 mod sqlx_pool;
