@@ -38,13 +38,13 @@ struct Way {
 
 const ALWAYS_SAVE: Way = Way {
     name: "always-save",
-    title: "Each request saves the session",
+    title: "Saved on each request",
     code: ".with_always_save(true)",
 };
 
 const STAMP: Way = Way {
     name: "stamp",
-    title: "A stamp in its data, as django-session-refresh sets",
+    title: "A stamp in its data",
     code: r#"session.insert("refreshed_at", now)"#,
 };
 
@@ -102,9 +102,9 @@ pub async fn index() -> Page {
                     }
                 }
             }
-            p.muted { "The databases count their writes themselves, logins and carts included, by triggers. A page of the shop in "
-                "the middle writes once in a second, as one on the right does; but it writes the whole session, as it was "
-                "when the page began to load." }
+            p.muted { "The databases count their writes themselves, logins and carts included, by triggers. The stamp is how "
+                "django-session-refresh does it: like the shop on the right it writes once in a second, but the whole session, "
+                "as it was when the page began to load." }
             noscript { p.error { "The clicks are made by a script." } }
         }
         section.card {

@@ -672,7 +672,10 @@ async fn soak<S: Store>(mut store: S) {
 
 #[test]
 #[cfg_attr(without_soak, ignore = "SOAK_SECONDS is not set")]
-#[cfg_attr(without_own_postgres, ignore = "PostgreSQL is not installed")]
+#[cfg_attr(
+    all(not(without_soak), without_own_postgres),
+    ignore = "PostgreSQL is not installed"
+)]
 fn on_postgresql() {
     let server = OwnServer::postgres();
     RUNTIME.block_on(async {
@@ -689,7 +692,10 @@ fn on_postgresql() {
 
 #[test]
 #[cfg_attr(without_soak, ignore = "SOAK_SECONDS is not set")]
-#[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
+#[cfg_attr(
+    all(not(without_soak), without_own_redis),
+    ignore = "redis-server is not installed"
+)]
 fn on_redis() {
     RUNTIME.block_on(soak(OwnRedis(OwnServer::redis(&[]))));
 }

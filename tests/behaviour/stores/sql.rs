@@ -319,7 +319,6 @@ async fn sweeps(
 /// S18, measured: how long touches take while 300,000 rows are swept, ours and as upstream does it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement: it prints times, and asserts nothing of them"]
-#[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
 async fn touches_while_300_000_rows_are_swept() {
     const ENDED: &str = "replace into swept.session select concat('ended', seq), repeat('x', 200), \
         now() - interval 1 day from seq_1_to_300000";

@@ -154,7 +154,8 @@ async fn r#type(r#mod: Uri) -> String {
     r#mod.to_string()
 }
 
-fn main() {
+#[test]
+fn they_are_handlers() {
     #[session_refresh(interval = "1h")]
     async fn local(_: RefreshInfo) {}
 
