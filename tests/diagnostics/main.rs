@@ -17,11 +17,3 @@ fn mistakes_are_explained_at_the_right_place() {
 fn so_are_those_whose_message_passes_through_the_standard_library() {
     TestCases::new().compile_fail("fail_in_std/*.rs");
 }
-
-/// What is right compiles, without a warning: as part of this test.
-#[allow(clippy::all, clippy::pedantic)]
-mod pass {
-    mod signatures;
-    mod surroundings;
-    mod words;
-}

@@ -154,8 +154,8 @@ async fn r#type(r#mod: Uri) -> String {
     r#mod.to_string()
 }
 
-#[test]
-fn they_are_handlers() {
+/// Each of them goes to a router.
+pub fn they_are_handlers() {
     #[session_refresh(interval = "1h")]
     async fn local(_: RefreshInfo) {}
 

@@ -15,7 +15,7 @@ mod inner {
     pub(super) async fn parent_visible() {}
 
     #[session_refresh]
-    pub(in crate::pass::surroundings::inner) async fn path_visible() {}
+    pub(in crate::surroundings::inner) async fn path_visible() {}
 
     pub(super) fn route() -> axum::routing::MethodRouter {
         axum::routing::get(path_visible)
@@ -160,8 +160,8 @@ mod session_refresh_tests_user {
     }
 }
 
-#[test]
-fn they_are_handlers() {
+/// Each of them goes to a router.
+pub fn they_are_handlers() {
     let _: Router = Router::new()
         .route("/0", get(inner::crate_visible))
         .route("/1", get(inner::parent_visible))

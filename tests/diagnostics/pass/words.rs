@@ -100,8 +100,8 @@ async fn turbofish() {}
 #[session_refresh(user = U, skip_superuser)]
 async fn user_by_parameter<U: SessionUser>() {}
 
-#[test]
-fn they_are_handlers() {
+/// Each of them goes to a router.
+pub fn they_are_handlers() {
     let _: Router = Router::new()
         .route("/0", get(every_word))
         .route("/1", get(seconds))
