@@ -78,9 +78,7 @@ mod the_bytes_of_a_refresh_do_not_grow_with_the_session {
     #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
     async fn on_postgres() {
         let sizes = [100, 10_000, 1_000_000];
-
         let backend = Postgres::connect().await;
-
         let (proxy, url) = by_way_of_a_proxy("POSTGRES_URL", 5432).await;
         let options = sqlx::postgres::PgPoolOptions::new()
             .max_connections(1)
@@ -100,7 +98,6 @@ mod the_bytes_of_a_refresh_do_not_grow_with_the_session {
     #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
     async fn on_mysql() {
         let backend = MySql::connect().await;
-
         let (proxy, url) = by_way_of_a_proxy("MYSQL_URL", 3306).await;
         let options = sqlx::mysql::MySqlPoolOptions::new()
             .max_connections(1)
@@ -120,9 +117,7 @@ mod the_bytes_of_a_refresh_do_not_grow_with_the_session {
     #[cfg_attr(without_redis, ignore = "REDIS_URL is not set")]
     async fn on_redis() {
         let sizes = [100, 10_000, 1_000_000];
-
         let backend = Redis::connect().await;
-
         let (proxy, url) = by_way_of_a_proxy("REDIS_URL", 6379).await;
         let store = RedisStore::new(Redis::at(&url).await.pool);
         touches_send_the_same("Redis", &proxy, &backend, &store, &sizes).await;
@@ -208,9 +203,7 @@ mod what_a_server_writes_for_a_touch_does_not_grow_with_the_session {
     #[cfg_attr(without_own_postgres, ignore = "PostgreSQL is not installed")]
     async fn on_postgres() {
         let sizes = [100, 10_000, 1_000_000];
-
         let server = OwnServer::postgres();
-
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
         let pool = PgPool::connect(&url).await.unwrap();
         let store = PostgresStore::new(pool.clone());
@@ -227,7 +220,6 @@ mod what_a_server_writes_for_a_touch_does_not_grow_with_the_session {
     #[cfg_attr(without_own_mariadb, ignore = "MariaDB is not installed")]
     async fn on_mariadb() {
         let server = OwnServer::mariadb();
-
         let url = format!("mysql://root@127.0.0.1:{}/mysql", server.port());
         let pool = MySqlPool::connect(&url).await.unwrap();
         let store = MySqlStore::new(pool.clone());
@@ -253,9 +245,7 @@ mod what_a_server_writes_for_a_touch_does_not_grow_with_the_session {
     #[cfg_attr(without_own_redis, ignore = "redis-server is not installed")]
     async fn on_redis() {
         let sizes = [100, 10_000, 1_000_000];
-
         let server = OwnServer::redis(&[]);
-
         let backend = RedisRs::at(&format!("redis://127.0.0.1:{}", server.port())).await;
         let log = async || {
             let info = redis::cmd("INFO").arg("persistence").to_owned();

@@ -138,10 +138,8 @@ mod names_of_tables_and_keys_are_the_applications_to_choose {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-
     async fn on_sqlite() {
         let backend = Sqlite::connect().await;
-
         let store = backend.touching().with_table_name("my_sessions").unwrap();
         store.migrate().await.unwrap();
         conformance::check::<V0_14, _>(store).await;
@@ -152,7 +150,6 @@ mod names_of_tables_and_keys_are_the_applications_to_choose {
     #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
     async fn on_postgres() {
         let backend = Postgres::connect().await;
-
         let store = backend
             .touching()
             .with_table_name("my_schema", "my_sessions")
@@ -171,7 +168,6 @@ mod names_of_tables_and_keys_are_the_applications_to_choose {
     #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
     async fn on_mysql() {
         let backend = MySql::connect().await;
-
         let store = backend
             .touching()
             .with_table_name("my_schema", "my_sessions")
@@ -190,7 +186,6 @@ mod names_of_tables_and_keys_are_the_applications_to_choose {
     #[cfg_attr(without_redis, ignore = "REDIS_URL is not set")]
     async fn on_redis() {
         let backend = Redis::connect().await;
-
         let store = backend.touching().with_key_prefix("my:sessions:");
         conformance::check::<V0_14, _>(store.clone()).await;
         conformance::check::<V0_15, _>(store).await;

@@ -130,10 +130,8 @@ mod nor_does_one_on_sqlx_0_9 {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-
     async fn on_sqlite() {
         let backend = Sqlite::connect().await;
-
         harms_nobody(backend.touching_on_sqlx_0_9().await).await;
     }
 
@@ -141,7 +139,6 @@ mod nor_does_one_on_sqlx_0_9 {
     #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
     async fn on_postgres() {
         let backend = Postgres::connect().await;
-
         harms_nobody(backend.touching_on_sqlx_0_9().await).await;
     }
 
@@ -149,7 +146,6 @@ mod nor_does_one_on_sqlx_0_9 {
     #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
     async fn on_mysql() {
         let backend = MySql::connect().await;
-
         harms_nobody(backend.touching_on_sqlx_0_9().await).await;
     }
 }

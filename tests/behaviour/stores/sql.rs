@@ -64,10 +64,8 @@ mod every_store_keeps_the_promises_of_touch_on_sqlx_0_9 {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-
     async fn on_sqlite() {
         let backend = Sqlite::connect().await;
-
         let store = backend.touching_on_sqlx_0_9().await;
         conformance::check::<V0_14, _>(store.clone()).await;
         conformance::check::<V0_15, _>(store).await;
@@ -77,7 +75,6 @@ mod every_store_keeps_the_promises_of_touch_on_sqlx_0_9 {
     #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
     async fn on_postgres() {
         let backend = Postgres::connect().await;
-
         let store = backend.touching_on_sqlx_0_9().await;
         conformance::check::<V0_14, _>(store.clone()).await;
         conformance::check::<V0_15, _>(store.with_synchronous_commit(true)).await;
@@ -87,7 +84,6 @@ mod every_store_keeps_the_promises_of_touch_on_sqlx_0_9 {
     #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
     async fn on_mysql() {
         let backend = MySql::connect().await;
-
         let store = backend.touching_on_sqlx_0_9().await;
         conformance::check::<V0_14, _>(store.clone()).await;
         conformance::check::<V0_15, _>(store).await;
@@ -96,9 +92,9 @@ mod every_store_keeps_the_promises_of_touch_on_sqlx_0_9 {
 
 /// S13: MariaDB's timestamps end in 2038. What a page is told is what is stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
 async fn a_lifetime_that_the_database_cannot_hold_is_told_as_it_is_stored() {
     #[session_refresh(interval = "24h")]
-    #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
     async fn page() {}
 
     let backend = MySql::connect().await;
@@ -129,7 +125,6 @@ mod a_touch_of_a_locked_session_is_not_due_and_revives_nothing {
     #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
     async fn on_postgres() {
         let backend = Postgres::connect().await;
-
         let store = backend.touching();
         let record = created(&store, Duration::SECOND).await;
         let lock = backend.locked(record.id).await;
@@ -140,7 +135,6 @@ mod a_touch_of_a_locked_session_is_not_due_and_revives_nothing {
     #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
     async fn on_mysql() {
         let backend = MySql::connect().await;
-
         let store = backend.touching();
         let record = created(&store, Duration::SECOND).await;
         let lock = backend.locked(record.id).await;
@@ -168,13 +162,13 @@ mod the_databases_clock_decides_what_has_ended {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
     async fn on_postgres() {
+        // A function of the same name that is found first.
         let ahead = "create schema if not exists clock_ahead; \
         create or replace function clock_ahead.clock_timestamp() returns timestamptz language sql volatile as \
         'select pg_catalog.clock_timestamp() + interval ''5 minutes'''";
 
         let backend = Postgres::connect().await;
         let pool = postgres("set search_path = clock_ahead, pg_catalog, public").await;
-
         sqlx::raw_sql(ahead).execute(&backend.pool).await.unwrap();
         let (here, there) = (backend.touching(), PostgresStore::new(pool));
         ends_there(&here, &there).await;
@@ -185,7 +179,6 @@ mod the_databases_clock_decides_what_has_ended {
     async fn on_mysql() {
         let backend = MySql::connect().await;
         let pool = mysql("set timestamp = unix_timestamp() + 300").await;
-
         ends_there(&backend.touching(), &MySqlStore::new(pool)).await;
     }
 }
@@ -256,7 +249,6 @@ mod a_sweep_deletes_what_has_ended_in_any_time_zone_and_locks_nothing_else {
     #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
     async fn on_postgres() {
         let pool = postgres("set time zone 'America/New_York'").await;
-
         let store = PostgresStore::new(pool.clone())
             .with_table_name("swept", "session")
             .unwrap();
@@ -279,7 +271,6 @@ mod a_sweep_deletes_what_has_ended_in_any_time_zone_and_locks_nothing_else {
     #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
     async fn on_mysql() {
         let pool = mysql("set time_zone = '-05:00'").await;
-
         let store = MySqlStore::new(pool.clone())
             .with_table_name("swept", "session")
             .unwrap();
@@ -408,7 +399,6 @@ mod no_date_in_a_row_panics {
     #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
     async fn on_postgres() {
         let backend = Postgres::connect().await;
-
         let store = backend.touching();
         let record = created(&store, Duration::HOUR).await;
         for (date, is_live) in [
@@ -429,10 +419,8 @@ mod no_date_in_a_row_panics {
     }
 
     #[tokio::test]
-
     async fn on_sqlite() {
         let backend = Sqlite::connect().await;
-
         let store = backend.touching();
         let record = created(&store, Duration::HOUR).await;
         for (date, is_live) in [
@@ -470,10 +458,8 @@ mod a_forgotten_migration_is_named_and_several_at_once_are_one {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-
     async fn on_sqlite() {
         let backend = Sqlite::connect().await;
-
         let store = backend.touching().with_table_name("forgotten").unwrap();
         says_migrate(&store).await;
     }
@@ -482,7 +468,6 @@ mod a_forgotten_migration_is_named_and_several_at_once_are_one {
     #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
     async fn on_postgres() {
         let backend = Postgres::connect().await;
-
         let store = backend
             .touching()
             .with_table_name("forgotten", "session")
@@ -523,7 +508,6 @@ mod a_forgotten_migration_is_named_and_several_at_once_are_one {
     #[cfg_attr(without_mysql, ignore = "MYSQL_URL is not set")]
     async fn on_mysql() {
         let backend = MySql::connect().await;
-
         sqlx::query("drop schema if exists forgotten")
             .execute(&backend.pool)
             .await
