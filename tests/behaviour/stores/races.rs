@@ -28,7 +28,7 @@ const EARLIEST: StdDuration = StdDuration::from_millis(2);
 
 /// How often each race is run on ours. `RACE_ROUNDS` makes it more or fewer.
 fn rounds() -> u32 {
-    env::var("RACE_ROUNDS").map_or(100, |rounds| {
+    env::var("RACE_ROUNDS").map_or(25, |rounds| {
         rounds.parse().expect("RACE_ROUNDS is a number")
     })
 }
