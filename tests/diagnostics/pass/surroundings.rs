@@ -1,5 +1,6 @@
 //! Names, visibilities and attributes around the handler.
 #![deny(warnings, missing_docs, unreachable_pub, missing_debug_implementations)]
+#![allow(clippy::non_minimal_cfg)]
 
 use axum::{Router, routing::get};
 use session_refresh::session_refresh;
