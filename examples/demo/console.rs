@@ -9,10 +9,10 @@ pub async fn tell(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let session = match response.extensions().get::<RefreshInfo>() {
         Some(refresh) => told(refresh),
-        None => String::from("no policy: a session is read or written as without this library"),
+        None => String::from("no policy"),
     };
     let status = response.status().as_u16();
-    println!("{method:<5} {path:<22} {status}  {session}");
+    println!("{:<5} {path:<22} {status}  {session}", method.as_str());
     response
 }
 
