@@ -5,7 +5,7 @@ use axum::{
     http::{StatusCode, header},
     middleware,
     response::IntoResponse,
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use axum_login::{AuthManagerLayerBuilder, AuthSession};
 use maud::html;
@@ -26,6 +26,9 @@ pub const MAX_LIFETIME: Duration = Duration::minutes(30);
 
 /// The same for a superuser.
 pub const MAX_LIFETIME_OF_SUPERUSERS: Duration = Duration::minutes(5);
+
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
 
 /// The application behind the login, with its sessions in `store`.
 pub fn router<S: Touch + SessionStore + Clone>(store: S) -> Router {
@@ -65,28 +68,21 @@ pub fn router<S: Touch + SessionStore + Clone>(store: S) -> Router {
         .layer(sessions)
         // What has nothing to do with a session stays outside: no look-up is spent on it.
         .route("/", get(compare::index))
-        .route("/static/demo.css", get(css))
         .route(
-            "/static/demo.js",
-            get(async || js(include_str!("static/demo.js"))),
+            "/static/demo.css",
+            file(CSS, include_str!("static/demo.css")),
         )
+        .route("/static/demo.js", file(JS, include_str!("static/demo.js")))
         .route(
             "/static/compare.js",
-            get(async || js(include_str!("static/compare.js"))),
+            file(JS, include_str!("static/compare.js")),
         )
         .fallback(not_found)
 }
 
-async fn css() -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "text/css; charset=utf-8")],
-        include_str!("static/demo.css"),
-    )
-}
-
-fn js(script: &'static str) -> impl IntoResponse {
-    let javascript = [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")];
-    (javascript, script)
+/// A file that is part of the program.
+fn file(content_type: &'static str, text: &'static str) -> MethodRouter {
+    get(async move || ([(header::CONTENT_TYPE, content_type)], text))
 }
 
 async fn not_found() -> impl IntoResponse {

@@ -18,7 +18,17 @@ function compare() {
     if (!response.ok) throw new Error(`${shop}${path} answered ${response.status}`);
     return response;
   }
-  const seen = async (shop) => (await ask(shop, "/seen")).json();
+
+  // What a visitor sees who has clicked in another tab while a page was loading.
+  async function meanwhile(shop, click) {
+    await ask(shop, "/login", "POST");
+    await untilDue();
+    const slow = ask(shop, "/slow");
+    await pause(150);
+    await ask(shop, click, "POST");
+    await slow;
+    return (await ask(shop, "/seen")).json();
+  }
 
   const clicks = {
     "browse": {
@@ -31,25 +41,13 @@ function compare() {
     "add-meanwhile": {
       tells: "A page loads slowly; meanwhile an item goes into the cart in another tab.",
       async make(shop) {
-        await ask(shop, "/login", "POST");
-        await untilDue();
-        const slow = ask(shop, "/slow");
-        await pause(150);
-        await ask(shop, "/cart", "POST");
-        await slow;
-        if ((await seen(shop)).cart === 0) harm[shop].lost += 1;
+        if ((await meanwhile(shop, "/cart")).cart === 0) harm[shop].lost += 1;
       },
     },
     "logout-meanwhile": {
       tells: "A page loads slowly; meanwhile the visitor logs out in another tab.",
       async make(shop) {
-        await ask(shop, "/login", "POST");
-        await untilDue();
-        const slow = ask(shop, "/slow");
-        await pause(150);
-        await ask(shop, "/logout", "POST");
-        await slow;
-        if ((await seen(shop)).logged_in) harm[shop].undone += 1;
+        if ((await meanwhile(shop, "/logout")).logged_in) harm[shop].undone += 1;
       },
     },
   };
