@@ -36,8 +36,10 @@ fn main() -> ExitCode {
 
 /// Every public item, one to a line, without what each type has by itself.
 fn public_api(root: &Path) -> String {
+    let target = root.join("target");
     let status = Command::new(env!("CARGO"))
         .current_dir(root)
+        .env("CARGO_TARGET_DIR", &target)
         .env("RUSTDOC", root.join(".ci/rustdoc-json"))
         .args([
             "rustdoc",
@@ -49,7 +51,7 @@ fn public_api(root: &Path) -> String {
         ])
         .status();
     assert!(status.expect("cargo runs").success(), "rustdoc fails");
-    let json = root.join("target/doc/session_refresh.json");
+    let json = target.join("doc/session_refresh.json");
     let public_api = Builder::from_rustdoc_json(json)
         .omit_blanket_impls(true)
         .omit_auto_trait_impls(true)
