@@ -17,7 +17,7 @@ use session_refresh_tests::{
 use tokio::time::sleep;
 use tower_sessions::Session;
 
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 20;
 
 /// 200 ms, from when the test knows that it has begun.
 #[session_refresh]
