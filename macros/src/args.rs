@@ -1,4 +1,4 @@
-//! The attribute's words: what each may be given, and what is wrong when it is not.
+//! The attribute's options: what each may be given, and what is wrong when it is not.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -14,8 +14,8 @@ use syn::{
     token::Paren,
 };
 
-/// Every word, in the order in which the documentation lists them.
-pub(crate) const WORDS: [&str; 12] = [
+/// Every option, in the order in which the documentation lists them.
+pub(crate) const OPTIONS: [&str; 12] = [
     "interval",
     "passive",
     "skip_staff",
@@ -30,7 +30,7 @@ pub(crate) const WORDS: [&str; 12] = [
     "crate",
 ];
 
-/// The words as the user wrote them. `None`: the word is not there, so a named policy, the layer or the default decides.
+/// The options as the user wrote them. `None`: the option is not there, so a named policy, the layer or the default decides.
 #[derive(Default)]
 pub(crate) struct Args {
     pub(crate) interval: Option<Interval>,
@@ -89,13 +89,13 @@ pub(crate) fn mistake(at: impl ToTokens, what: impl AsRef<str>, help: impl AsRef
 }
 
 impl Args {
-    /// Reads the words between the attribute's parentheses.
+    /// Reads the options between the attribute's parentheses.
     pub(crate) fn parse(tokens: TokenStream, mistakes: &Mistakes) -> Self {
         let mut args = Self::default();
         let mut seen = Vec::new();
-        let words = |input: ParseStream| {
+        let options = |input: ParseStream| {
             while !input.is_empty() {
-                if let Err(mistake) = args.word(input, &mut seen, mistakes) {
+                if let Err(mistake) = args.option(input, &mut seen, mistakes) {
                     mistakes.push(mistake);
                     up_to_comma(input);
                 }
@@ -103,11 +103,11 @@ impl Args {
             }
             Ok(())
         };
-        mistakes.catch(words.parse2(tokens));
+        mistakes.catch(options.parse2(tokens));
         args
     }
 
-    fn word(
+    fn option(
         &mut self,
         input: ParseStream,
         seen: &mut Vec<Ident>,
@@ -119,37 +119,37 @@ impl Args {
         if !input.peek(Ident::peek_any) {
             return Err(input.error("expected an option such as `interval`"));
         }
-        let word = input.call(Ident::parse_any)?;
-        let name = word.to_string();
-        if !WORDS.contains(&name.as_str()) {
-            return Err(unknown(&word));
+        let option = input.call(Ident::parse_any)?;
+        let name = option.to_string();
+        if !OPTIONS.contains(&name.as_str()) {
+            return Err(unknown(&option));
         }
-        if seen.contains(&word) {
+        if seen.contains(&option) {
             mistakes.push(Error::new(
-                word.span(),
-                format!("duplicate option `{word}`"),
+                option.span(),
+                format!("duplicate option `{option}`"),
             ));
         }
-        seen.push(word.clone());
+        seen.push(option.clone());
         match name.as_str() {
-            "interval" => self.interval = Some(Interval::read(INTERVAL.value(&word, input)?)?),
-            "passive" => self.passive = Some(flag(&word, input)?),
-            "skip_staff" => self.skip_staff = Some(flag(&word, input)?),
-            "skip_superuser" => self.skip_superuser = Some(flag(&word, input)?),
-            "skip_unauthenticated" => self.skip_unauthenticated = Some(flag(&word, input)?),
-            "skip_prefetch" => self.skip_prefetch = Some(flag(&word, input)?),
-            "skip_paths" => self.skip_paths = Some(paths(&word, input, mistakes)?),
-            "skip_if" => self.skip_if = Some(predicate(SKIP_IF.value(&word, input)?)?),
-            "user" => self.user = Some(USER.value(&word, input)?),
-            "policy" => self.policy = Some(policy(POLICY.value(&word, input)?)?),
-            "key" => self.key = Some(key(KEY.value(&word, input)?)?),
-            _ => self.krate = Some(CRATE.value_by(&word, input, Path::parse_mod_style)?),
+            "interval" => self.interval = Some(Interval::read(INTERVAL.value(&option, input)?)?),
+            "passive" => self.passive = Some(flag(&option, input)?),
+            "skip_staff" => self.skip_staff = Some(flag(&option, input)?),
+            "skip_superuser" => self.skip_superuser = Some(flag(&option, input)?),
+            "skip_unauthenticated" => self.skip_unauthenticated = Some(flag(&option, input)?),
+            "skip_prefetch" => self.skip_prefetch = Some(flag(&option, input)?),
+            "skip_paths" => self.skip_paths = Some(paths(&option, input, mistakes)?),
+            "skip_if" => self.skip_if = Some(predicate(SKIP_IF.value(&option, input)?)?),
+            "user" => self.user = Some(USER.value(&option, input)?),
+            "policy" => self.policy = Some(policy(POLICY.value(&option, input)?)?),
+            "key" => self.key = Some(key(KEY.value(&option, input)?)?),
+            _ => self.krate = Some(CRATE.value_by(&option, input, Path::parse_mod_style)?),
         }
         Ok(())
     }
 }
 
-/// What a word takes, for whoever gives it something else.
+/// What a option takes, for whoever gives it something else.
 struct Takes {
     what: &'static str,
     example: &'static str,
@@ -194,21 +194,21 @@ impl Takes {
     }
 
     /// `= value`.
-    fn value<T: Parse>(&self, word: &Ident, input: ParseStream) -> Result<T> {
-        self.value_by(word, input, T::parse)
+    fn value<T: Parse>(&self, option: &Ident, input: ParseStream) -> Result<T> {
+        self.value_by(option, input, T::parse)
     }
 
     fn value_by<T>(
         &self,
-        word: &Ident,
+        option: &Ident,
         input: ParseStream,
         parse: fn(ParseStream) -> Result<T>,
     ) -> Result<T> {
         let given = input.parse::<Option<Token![=]>>()?.is_some();
         if !given || input.is_empty() || input.peek(Token![,]) {
             return Err(mistake(
-                word,
-                format!("`{word}` needs a value"),
+                option,
+                format!("`{option}` needs a value"),
                 format!("write `{}`", self.example),
             ));
         }
@@ -334,23 +334,23 @@ fn out_of_range(at: impl ToTokens) -> Error {
     )
 }
 
-/// `word`, `word = true` or `word = false`.
-fn flag(word: &Ident, input: ParseStream) -> Result<LitBool> {
+/// `option`, `option = true` or `option = false`.
+fn flag(option: &Ident, input: ParseStream) -> Result<LitBool> {
     let mistake = |at: &dyn ToTokens| {
         mistake(
             at.to_token_stream(),
-            format!("`{word}` is a flag"),
-            format!("write `{word}`, `{word} = true` or `{word} = false`"),
+            format!("`{option}` is a flag"),
+            format!("write `{option}`, `{option} = true` or `{option} = false`"),
         )
     };
     if input.peek(Paren) {
-        return Err(mistake(word));
+        return Err(mistake(option));
     }
     if input.parse::<Option<Token![=]>>()?.is_none() {
-        return Ok(LitBool::new(true, word.span()));
+        return Ok(LitBool::new(true, option.span()));
     }
     if input.is_empty() || input.peek(Token![,]) {
-        return Err(mistake(word));
+        return Err(mistake(option));
     }
     match input.fork().parse::<TokenTree>() {
         Ok(found) => input.parse().map_err(|_| mistake(&found)),
@@ -359,10 +359,10 @@ fn flag(word: &Ident, input: ParseStream) -> Result<LitBool> {
 }
 
 /// `skip_paths("/static/", "/media/")`.
-fn paths(word: &Ident, input: ParseStream, mistakes: &Mistakes) -> Result<Vec<LitStr>> {
+fn paths(option: &Ident, input: ParseStream, mistakes: &Mistakes) -> Result<Vec<LitStr>> {
     if !input.peek(Paren) {
         return Err(mistake(
-            word,
+            option,
             format!("`skip_paths` needs {}", SKIP_PATHS.what),
             format!("write `{}`", SKIP_PATHS.example),
         ));
@@ -371,7 +371,7 @@ fn paths(word: &Ident, input: ParseStream, mistakes: &Mistakes) -> Result<Vec<Li
     syn::parenthesized!(list in input);
     if list.is_empty() {
         mistakes.push(mistake(
-            word,
+            option,
             "`skip_paths` lists no prefix",
             format!("write `{}`", SKIP_PATHS.example),
         ));
@@ -456,10 +456,10 @@ fn nameless(literal: &Lit) -> Error {
     }
 }
 
-fn unknown(word: &Ident) -> Error {
-    let name = word.to_string();
-    let begun = WORDS.into_iter().filter(|known| known.starts_with(&name));
-    let nearest = WORDS
+fn unknown(option: &Ident) -> Error {
+    let name = option.to_string();
+    let begun = OPTIONS.into_iter().filter(|known| known.starts_with(&name));
+    let nearest = OPTIONS
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(known, &name), known))
         .min()
@@ -470,18 +470,18 @@ fn unknown(word: &Ident) -> Error {
         meant.extend(nearest);
     }
     let help = if meant.is_empty() {
-        format!("options are `{}`", WORDS.join("`, `"))
+        format!("options are `{}`", OPTIONS.join("`, `"))
     } else {
         format!("did you mean `{}`?", meant.join("` or `"))
     };
-    mistake(word, format!("unknown option `{name}`"), help)
+    mistake(option, format!("unknown option `{name}`"), help)
 }
 
-/// The comma after a word, or the end.
+/// The comma after a option, or the end.
 fn end_of_word(input: ParseStream, mistakes: &Mistakes) -> Result<()> {
     if !input.is_empty() && !input.peek(Token![,]) {
         mistakes.push(input.error("expected `,`"));
-        // What follows may well be a word that only lacks the comma.
+        // What follows may well be a option that only lacks the comma.
         if !input.peek(Ident::peek_any) {
             up_to_comma(input);
         }
@@ -490,7 +490,7 @@ fn end_of_word(input: ParseStream, mistakes: &Mistakes) -> Result<()> {
     Ok(())
 }
 
-/// After a mistake: on to the next word, so that its mistakes are reported as well.
+/// After a mistake: on to the next option, so that its mistakes are reported as well.
 fn up_to_comma(input: ParseStream) -> TokenStream {
     let mut passed = TokenStream::new();
     while !input.peek(Token![,]) {

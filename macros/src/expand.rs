@@ -237,12 +237,12 @@ fn runtime(args: &Args, span: Span) -> TokenStream {
     )
 }
 
-/// The policy as a constant expression: the named one, if any, and each word over it.
+/// The policy as a constant expression: the named one, if any, and each option over it.
 fn policy(args: &Args, generics: &Generics) -> TokenStream {
     let krate = runtime(args, Span::call_site());
-    let words = words(args);
+    let options = options(args);
     let policy = match (&args.policy, &args.interval) {
-        (Some(named), _) if words.is_empty() => named.to_token_stream(),
+        (Some(named), _) if options.is_empty() => named.to_token_stream(),
         (Some(named), _) => {
             let span = named.span().resolved_at(Span::mixed_site());
             let krate = runtime(args, span);
@@ -256,7 +256,7 @@ fn policy(args: &Args, generics: &Generics) -> TokenStream {
         }
         (None, _) => quote!(#krate::Policy::new()),
     };
-    let policy = quote!(#policy #words);
+    let policy = quote!(#policy #options);
 
     // The compiler evaluates a trait's constant only where it is used, but an item of its own always: a mistake is
     // seen even if the handler is never routed. An item can't name the handler's parameters, though.
@@ -273,9 +273,9 @@ fn policy(args: &Args, generics: &Generics) -> TokenStream {
     }
 }
 
-/// Each word as a call of the policy's method.
-fn words(args: &Args) -> TokenStream {
-    let mut words = TokenStream::new();
+/// Each option as a call of the policy's method.
+fn options(args: &Args) -> TokenStream {
+    let mut options = TokenStream::new();
     match &args.interval {
         Some(Interval::Known(interval, span)) => {
             let span = span.resolved_at(Span::mixed_site());
@@ -288,15 +288,16 @@ fn words(args: &Args) -> TokenStream {
                     quote!(new(#seconds, #nanoseconds))
                 }
             };
-            words.extend(quote_spanned!(span=> .interval(#krate::__private::Duration::#duration)));
+            options
+                .extend(quote_spanned!(span=> .interval(#krate::__private::Duration::#duration)));
         }
         Some(Interval::Constant(interval)) => {
             let span = interval.span().resolved_at(Span::mixed_site());
-            words.extend(quote_spanned!(span=> .interval(#interval)));
+            options.extend(quote_spanned!(span=> .interval(#interval)));
         }
         None => {}
     }
-    for (word, flag) in [
+    for (option, flag) in [
         ("passive", &args.passive),
         ("skip_staff", &args.skip_staff),
         ("skip_superuser", &args.skip_superuser),
@@ -304,21 +305,21 @@ fn words(args: &Args) -> TokenStream {
         ("skip_prefetch", &args.skip_prefetch),
     ] {
         if let Some(flag) = flag {
-            let word = Ident::new(word, Span::call_site());
-            words.extend(quote!(.#word(#flag)));
+            let option = Ident::new(option, Span::call_site());
+            options.extend(quote!(.#option(#flag)));
         }
     }
     if let Some(paths) = &args.skip_paths {
-        words.extend(quote!(.skip_paths(&[#(#paths),*])));
+        options.extend(quote!(.skip_paths(&[#(#paths),*])));
     }
     if let Some(predicate) = &args.skip_if {
         let span = predicate.span().resolved_at(Span::mixed_site());
-        words.extend(quote_spanned!(span=> .skip_if(#predicate)));
+        options.extend(quote_spanned!(span=> .skip_if(#predicate)));
     }
     if let Some(key) = &args.key {
-        words.extend(quote!(.key(#key)));
+        options.extend(quote!(.key(#key)));
     }
-    words
+    options
 }
 
 /// Documentation and lint levels belong to the function that others see, and there cover the one inside, too. (An

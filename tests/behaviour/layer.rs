@@ -242,7 +242,7 @@ async fn an_operators_configuration_wins_over_the_defaults_in_code_and_a_route_o
 }
 
 #[tokio::test]
-async fn a_named_policy_is_the_route_and_its_other_words_win() {
+async fn a_named_policy_is_the_route_and_its_other_options_win() {
     #[session_refresh(policy = DEFAULTS)]
     async fn named() {}
     #[session_refresh(policy = DEFAULTS, interval = "1h", skip_staff = false)]

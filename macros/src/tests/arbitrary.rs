@@ -5,11 +5,11 @@ use std::iter;
 use proc_macro2::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
 use proptest::prelude::*;
 
-use crate::args::WORDS;
+use crate::args::OPTIONS;
 
 fn token() -> impl Strategy<Value = TokenTree> {
     let ident = |name: &str| TokenTree::Ident(Ident::new(name, Span::call_site()));
-    let words: Vec<_> = WORDS
+    let options: Vec<_> = OPTIONS
         .into_iter()
         .chain([
             "true", "async", "fn", "self", "Self", "struct", "impl", "const", "pub", "unsafe",
@@ -17,7 +17,7 @@ fn token() -> impl Strategy<Value = TokenTree> {
         ])
         .collect();
     let leaf = prop_oneof![
-        6 => prop::sample::select(words).prop_map(ident),
+        6 => prop::sample::select(options).prop_map(ident),
         3 => prop::sample::select(r"=,,,:<>#!&|-+.;?'".chars().collect::<Vec<_>>())
             .prop_flat_map(|punct| any::<bool>().prop_map(move |joint| {
                 let spacing = if joint { Spacing::Joint } else { Spacing::Alone };
@@ -65,10 +65,10 @@ proptest! {
     }
 
     #[test]
-    fn no_value_is_too_odd(word in prop::sample::select(WORDS.to_vec()), value in tokens()) {
-        let word = TokenTree::Ident(Ident::new(word, Span::call_site()));
+    fn no_value_is_too_odd(option in prop::sample::select(OPTIONS.to_vec()), value in tokens()) {
+        let option = TokenTree::Ident(Ident::new(option, Span::call_site()));
         let equals = TokenTree::Punct(Punct::new('=', Spacing::Alone));
-        let args = [word, equals].into_iter().chain(value).collect();
+        let args = [option, equals].into_iter().chain(value).collect();
         let expansion = crate::expand::expand(args, &handler());
         prop_assert!(expansion.to_string().contains("fn handler"));
     }

@@ -9,7 +9,7 @@ fn what_the_fuzzer_gave_the_attribute_is_read_without_a_panic() {
         async fn handler() {}
     );
     let mut read = 0;
-    for line in include_str!("corpus/words.txt").lines() {
+    for line in include_str!("corpus/options.txt").lines() {
         if let Ok(tokens) = line.parse::<proc_macro2::TokenStream>() {
             let expansion = crate::expand::expand(tokens.clone(), &handler);
             assert!(expansion.to_string().contains("fn handler"), "{line}");

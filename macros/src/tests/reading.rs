@@ -72,7 +72,7 @@ fn what_is_no_interval_is_told_why() {
 }
 
 #[test]
-fn a_word_without_its_value_is_told_what_it_takes() {
+fn an_option_without_its_value_is_told_what_it_takes() {
     for (args, message) in [
         ("interval", "`interval` needs a value"),
         ("interval, skip_staff", "`interval` needs a value"),
@@ -165,7 +165,7 @@ fn commas_may_trail_and_must_not_lack() {
 }
 
 #[test]
-fn each_word_is_checked_though_others_are_wrong() {
+fn each_option_is_checked_though_others_are_wrong() {
     assert_eq!(
         mistakes(
             r#"skip_staf, interval, key = "", skip_paths("a", 1, ""), skip_if = || true, skip_superuser = "x", skip_superuser"#,
@@ -188,7 +188,7 @@ fn each_word_is_checked_though_others_are_wrong() {
 }
 
 #[test]
-fn only_a_near_word_is_suggested() {
+fn only_a_near_option_is_suggested() {
     for (written, help) in [
         ("intervall", "did you mean `interval`?"),
         ("skip_path", "did you mean `skip_paths`?"),
@@ -272,16 +272,16 @@ fn a_body_that_an_editor_holds_back_is_a_body() {
 }
 
 #[test]
-fn a_word_that_is_only_begun_is_completed() {
-    for (word, help) in [
+fn an_option_that_is_only_begun_is_completed() {
+    for (option, help) in [
         ("skip_s", "did you mean `skip_staff` or `skip_superuser`?"),
         ("inter", "did you mean `interval`?"),
         ("pollicy", "did you mean `policy`?"),
         ("skip_stuff", "did you mean `skip_staff`?"),
     ] {
-        let messages = messages(super::expand(word, "async fn a() {}"));
+        let messages = messages(super::expand(option, "async fn a() {}"));
         let [message] = messages.as_slice() else {
-            panic!("{word}: {messages:?}");
+            panic!("{option}: {messages:?}");
         };
         assert!(message.ends_with(help), "{message}");
     }

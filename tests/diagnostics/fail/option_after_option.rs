@@ -1,4 +1,4 @@
-//! No comma between two words.
+//! No comma between two options.
 
 use session_refresh::session_refresh;
 
