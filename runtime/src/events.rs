@@ -50,7 +50,7 @@ texts! {
     };
     NO_USER_SOURCE = "Can't tell staff or superusers: nobody says who the user is. Is there a `RefreshLayer` with \
         `.user::<T>()` outside of this route, or `user = Type` in its attribute?";
-    NO_LIFETIME_LAYER = "Can't extract `SessionLifetime`. Is there a `LifetimeLayer` outside of this route?";
+    NO_LIFETIME_LAYER = "Can't tell how long the session lives. Is there a `LifetimeLayer` outside of this route?";
     NOT_ANNOTATED = "Can't extract `RefreshInfo`. Is the handler annotated with `#[session_refresh]`?";
 }
 

@@ -64,6 +64,9 @@
 //! `{"seconds_left": 118.2, "warn_before": 120, "can_stay": true}`, where `seconds_left` is `null` if there is no session,
 //! with `Cache-Control: no-store`; and 503 if the store can't be asked, which is not to be taken for the end of a session.
 //! `POST` answers 403 to any page but those of the same origin (`Sec-Fetch-Site`, else `Origin` against `Host`).
+//!
+//! They need a [`LifetimeLayer`](crate::LifetimeLayer), and answer 500 without one: a plain layer does not know when a session
+//! ends.
 
 use axum::{
     Router,
@@ -78,9 +81,10 @@ use time::Duration;
 
 use crate::{
     decide,
+    events::Misuse,
     outcome::{Outcome, RefreshInfo},
     policy::Policy,
-    request,
+    request::FoundSession,
     schedule::Millis,
     user::FromLayer,
 };
@@ -170,12 +174,15 @@ async fn stay(request: Request, warn_before: Duration) -> Response {
 
 async fn answer(request: Request, policy: &Policy, warn_before: Duration) -> Response {
     let (mut parts, _) = request.into_parts();
-    let now = request::now(&parts.extensions);
+    let Some(FoundSession::Owned(handle)) = FoundSession::of(&parts.extensions) else {
+        return Misuse::NoLifetimeLayer.into_response();
+    };
+    let now = handle.request.now();
     let decision = match decide::decide::<FromLayer, ()>(&mut parts, &(), policy).await {
         Ok(decision) => decision,
         Err(misuse) => return misuse.into_response(),
     };
-    let mut response = Response::new(Body::from(tell(&decision.info, now, warn_before)));
+    let mut response = Response::new(Body::from(to_json(&decision.info, now, warn_before)));
     if decision.info.outcome == Outcome::Unavailable {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
@@ -189,7 +196,7 @@ async fn answer(request: Request, policy: &Policy, warn_before: Duration) -> Res
 }
 
 /// What the script reads: relative times, since the browser's clock may be wrong.
-fn tell(info: &RefreshInfo, now: Millis, warn_before: Duration) -> String {
+fn to_json(info: &RefreshInfo, now: Millis, warn_before: Duration) -> String {
     let left = (info.expires_at).map(|end| Millis::from(end).since(now).as_seconds_f64());
     let can_stay = (info.expires_at).is_some_and(|end| info.ends_at.is_none_or(|last| end < last));
     json!({

@@ -114,15 +114,6 @@ pub(crate) fn info(extensions: &Extensions) -> Option<RefreshInfo> {
     }
 }
 
-/// The time that the session goes by.
-#[cfg(feature = "keep-alive")]
-pub(crate) fn now(extensions: &Extensions) -> Millis {
-    match FoundSession::of(extensions) {
-        Some(FoundSession::Owned(handle)) => handle.request.now(),
-        _ => Inherited::of(extensions).map_or_else(Millis::now, |inherited| inherited.now()),
-    }
-}
-
 /// What routes inherit from the `RefreshLayer`s around them.
 #[derive(Clone, Default)]
 pub(crate) struct Inherited {

@@ -86,7 +86,7 @@ impl SessionLifetime {
     /// async fn chat(mut socket: Socket, lifetime: SessionLifetime) {
     ///     while let Some(message) = socket.recv().await {
     ///         if lifetime.touch(Duration::minutes(5)).await.outcome == Outcome::Gone {
-    ///             return; // logged out in another tab
+    ///             return; // logged out in another tab, or expired
     ///         }
     ///         // ..
     ///     }

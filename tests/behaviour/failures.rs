@@ -7,9 +7,10 @@ use axum::{
     routing::get,
 };
 use http::{StatusCode, request::Parts};
-use session_refresh::{RefreshInfo, SessionUser, session_refresh};
-use session_refresh_tests::{FailingStore, Plain, Setup, Site};
+use session_refresh::{RefreshInfo, SessionUser, session_refresh, store::Serialized};
+use session_refresh_tests::{Events, FailingStore, Owned, Plain, Setup, Site};
 use tower_sessions::{MemoryStore, Session};
+use tracing::Level;
 
 use crate::only_loads;
 
@@ -174,4 +175,54 @@ async fn a_look_up_that_fails_is_unavailable_and_one_that_turns_away_is_nobody()
             assert_eq!(answer.set_cookie().is_empty(), outcome != "refreshed");
         }
     }
+}
+
+#[tokio::test]
+async fn the_operator_hears_of_a_look_up_that_fails() {
+    #[session_refresh(user = Rejected)]
+    async fn named() {}
+
+    let site = Setup::new(Router::new().route("/", get(named)))
+        .start()
+        .await;
+    let client = site.login("user").await;
+    for (status, failures) in [("503", 1), ("401", 0)] {
+        let events = Events::record();
+        client.get_with("/", "x-user", status).await;
+        let failed: Vec<_> = (events.ours().into_iter())
+            .filter(|event| event.level == Level::ERROR)
+            .collect();
+        assert_eq!(failed.len(), failures, "{failed:?}");
+        assert!(failed.iter().all(|event| event.text.contains(status)));
+    }
+}
+
+/// Of each touch that fails, and then that none is tried for a while.
+#[tokio::test]
+async fn the_operator_hears_of_touches_that_fail_and_of_their_pause() {
+    let store = FailingStore::new(MemoryStore::default());
+    let site = Setup::new(Router::new().route("/", get(page)))
+        .on(Owned(Serialized::new(store.clone())))
+        .start()
+        .await;
+    let clients = [site.due().await, site.due().await, site.due().await];
+    store.fail_saves();
+    let events = Events::record();
+    for client in &clients {
+        assert_eq!(client.get("/").await.outcome(), "unavailable");
+    }
+    let told: Vec<_> = (events.ours().into_iter())
+        .filter(|event| event.level <= Level::WARN)
+        .map(|event| event.text)
+        .collect();
+    let [failures @ .., pause] = told.as_slice() else {
+        panic!("nothing is told");
+    };
+    assert_eq!(failures.len(), clients.len(), "{told:?}");
+    for (index, failure) in failures.iter().enumerate() {
+        assert!(failure.starts_with("could not touch the session"));
+        let so_far = format!("failed_touches={}", index + 1);
+        assert!(failure.contains(&so_far), "{failure}");
+    }
+    assert_eq!(pause, "touches keep failing: pausing pause=\"1s\"");
 }

@@ -166,19 +166,16 @@ async fn a_store_that_is_down_is_not_the_end_of_a_session() {
     }
 }
 
+/// A plain layer does not know when a session ends: nobody is to be told that one has ended which lives.
 #[tokio::test]
-async fn with_tower_sessions_layer_alone_a_person_can_stay_as_well() {
-    let site = setup(session_refresh_tests::Plain(
-        tower_sessions::MemoryStore::default(),
-    ))
-    .start()
-    .await;
+async fn they_need_a_lifetime_layer_and_say_so() {
+    let site = setup(Plain(MemoryStore::default())).start().await;
     let client = site.login("user").await;
-    site.clock.advance(Duration::minutes(59));
-    assert_eq!(stay(&client).await.outcome(), "refreshed");
-    site.clock.advance(Duration::minutes(30));
-    let answer = client.get(PATH).await;
-    assert!(left(&answer, Duration::minutes(30)), "{answer:?}");
+    for answer in [client.get(PATH).await, stay(&client).await] {
+        assert_eq!(answer.status, 500);
+        assert!(answer.text.contains("`LifetimeLayer`"), "{answer:?}");
+    }
+    assert!(site.value(&client, "role").await.is_some());
 }
 
 #[tokio::test]
