@@ -31,11 +31,11 @@ soak:
 
 # A million hostile requests to each kind of layer.
 hostile:
-    HOSTILE_REQUESTS=1000000 cargo test -p session-refresh-tests --test machine hostile -- --nocapture --test-threads 1
+    HOSTILE_REQUESTS=1000000 cargo test -p session-refresh-tests --test machine -- hostile --nocapture --test-threads 1
 
 # The application against its model: 20,000 sequences and as many races for each store.
 machine:
-    MACHINE_CASES=20000 cargo test -p session-refresh-tests --test machine sequences histories -- --nocapture
+    MACHINE_CASES=20000 cargo test -p session-refresh-tests --test machine -- sequences histories --nocapture
 
 # Each promise's line of code taken out: the machine has to find it.
 mutants:

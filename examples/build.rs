@@ -1,6 +1,9 @@
 //! Tells the browser's test whether there is a browser. Where there is none it is ignored, with the reason.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 /// The first of these programs that is installed.
 fn installed(names: &[&str]) -> Option<PathBuf> {
@@ -14,6 +17,11 @@ fn installed(names: &[&str]) -> Option<PathBuf> {
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=PATH");
+    // Debian's list of what is installed. Of a file that is not there, cargo thinks that it has just changed.
+    if Path::new("/var/lib/dpkg/status").exists() {
+        println!("cargo::rerun-if-changed=/var/lib/dpkg/status");
+    }
     println!("cargo::rustc-check-cfg=cfg(without_browser)");
     for (variable, names) in [
         (
@@ -26,9 +34,7 @@ fn main() {
         if program.is_none() {
             println!("cargo::rustc-cfg=without_browser");
         }
-        // Where it is not there, cargo asks each time.
         let program = program.unwrap_or_default();
-        println!("cargo::rerun-if-changed={}", program.display());
         println!("cargo::rustc-env={variable}={}", program.display());
     }
 }

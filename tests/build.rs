@@ -3,7 +3,10 @@
 use std::{env, path::Path, process::Command};
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    // Three packages share this file.
+    for script in ["build.rs", "../build.rs"] {
+        rerun_if_changed(Path::new(script));
+    }
     for (missing, variable) in [
         ("without_redis", "REDIS_URL"),
         ("without_postgres", "POSTGRES_URL"),
@@ -22,10 +25,10 @@ fn main() {
         ("without_own_postgres", "/usr/lib/postgresql"),
         ("without_own_mariadb", "/usr/sbin/mariadbd"),
     ] {
-        // Where it is not there, cargo asks each time.
-        println!("cargo::rerun-if-changed={program}");
         set_if(missing, !Path::new(program).exists());
     }
+    // Debian's list of what is installed.
+    rerun_if_changed(Path::new("/var/lib/dpkg/status"));
     set_if("with_rust_src", quotes_std());
 }
 
@@ -35,9 +38,17 @@ fn quotes_std() -> bool {
     let printed = Command::new(rustc).args(["--print", "sysroot"]).output();
     let sysroot = printed.expect("the compiler runs").stdout;
     let sysroot = String::from_utf8(sysroot).expect("its path is text");
-    let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library");
-    println!("cargo::rerun-if-changed={}", sources.display());
-    sources.is_dir()
+    let rustlib = Path::new(sysroot.trim()).join("lib/rustlib");
+    // rustup's list of what is installed.
+    rerun_if_changed(&rustlib.join("components"));
+    rustlib.join("src/rust/library").is_dir()
+}
+
+/// Of a path that is not there, cargo thinks that it has just changed: all that depends on this would be built each time.
+fn rerun_if_changed(path: &Path) {
+    if path.exists() {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
 }
 
 fn set_if(cfg: &str, is_set: bool) {
