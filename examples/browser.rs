@@ -498,13 +498,43 @@ async fn connect(port: u16, capabilities: &serde_json::Value) -> Client {
     }
 }
 
-/// One browser for all of it: starting one takes longer than the rest.
 #[tokio::test]
 #[cfg_attr(
     without_browser,
     ignore = "chromium and chromedriver are not both installed"
 )]
 async fn a_session_lives_as_its_pages_tell() {
+    perform(|stage| async move {
+        three_shops_are_compared(&stage).await;
+        nobody_waits_to_see_a_skip(&stage).await;
+        a_visit_extends_the_session_once_it_is_due(&stage).await;
+        polling_extends_nothing(&stage).await;
+        a_logout_is_seen_in_another_tab(&stage).await;
+        a_page_counts_down_to_the_sessions_end(&stage).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+#[cfg_attr(
+    without_browser,
+    ignore = "chromium and chromedriver are not both installed"
+)]
+async fn a_person_hears_of_the_end_before_it_comes() {
+    perform(|stage| async move {
+        a_person_is_warned_and_stays(&stage).await;
+        the_keyboard_is_enough(&stage).await;
+        tabs_follow_each_other(&stage).await;
+        a_session_that_cannot_be_extended_is_announced(&stage).await;
+        an_end_is_told(&stage).await;
+        a_server_that_does_not_answer_is_not_the_end(&stage).await;
+        a_login_says_how_long_the_session_lives(&stage).await;
+    })
+    .await;
+}
+
+/// Some stories in one browser: starting one takes longer than most of them.
+async fn perform<F: Future<Output = ()> + Send + 'static>(stories: impl FnOnce(Arc<Stage>) -> F) {
     let stage = Arc::new(Stage::set().await);
     // The browser outlives its driver unless it is closed, whatever becomes of the stories.
     let told = tokio::spawn(stories(Arc::clone(&stage))).await;
@@ -512,22 +542,6 @@ async fn a_session_lives_as_its_pages_tell() {
     if let Err(failed) = told {
         std::panic::resume_unwind(failed.into_panic());
     }
-}
-
-async fn stories(stage: Arc<Stage>) {
-    three_shops_are_compared(&stage).await;
-    nobody_waits_to_see_a_skip(&stage).await;
-    a_visit_extends_the_session_once_it_is_due(&stage).await;
-    polling_extends_nothing(&stage).await;
-    a_logout_is_seen_in_another_tab(&stage).await;
-    a_page_counts_down_to_the_sessions_end(&stage).await;
-    a_person_is_warned_and_stays(&stage).await;
-    the_keyboard_is_enough(&stage).await;
-    tabs_follow_each_other(&stage).await;
-    a_session_that_cannot_be_extended_is_announced(&stage).await;
-    an_end_is_told(&stage).await;
-    a_server_that_does_not_answer_is_not_the_end(&stage).await;
-    a_login_says_how_long_the_session_lives(&stage).await;
 }
 
 /// A figure of the first screen's table.
