@@ -13,7 +13,7 @@ async fn dashboard(refresh: RefreshInfo) -> String {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let store = SqliteStore::new(sqlx::SqlitePool::connect("sqlite::memory:").await?);
+    let store = SqliteStore::new(sqlx::SqlitePool::connect("sqlite:app.sqlite3?mode=rwc").await?);
     store.migrate().await?;
     let sessions = LifetimeLayer::new(store, |store| {
         SessionManagerLayer::new(store).with_expiry(Expiry::OnInactivity(Duration::days(14)))

@@ -244,7 +244,7 @@ struct Ledger {
 
 impl Ledger {
     async fn open() -> Result<Self, Failure> {
-        // In memory, a connection is a database: it must be the only one, and last.
+        // In memory: the database is gone when nobody is connected.
         let options = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)

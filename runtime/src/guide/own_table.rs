@@ -25,9 +25,12 @@ impl Touch for UserSessions {
         due_before: OffsetDateTime,
         expiry: OffsetDateTime,
     ) -> std::result::Result<Touched, BoxError> {
-        // One statement: whatever happens to the row meanwhile happens before it or after it.
-        let touch = "update user_sessions set expires_at = $3 \
-            where id = $1 and expires_at > now() and expires_at <= $2 and expires_at < $3";
+        // One statement: whatever happens to the row meanwhile happens before it or after it. It waits for no lock, after
+        // which the session might have ended.
+        let touch = "update user_sessions set expires_at = $3 where id in \
+            (select id from user_sessions where id = $1 \
+             and expires_at > clock_timestamp() and expires_at <= $2 and expires_at < $3 \
+             for no key update skip locked)";
         let touch = query(touch)
             .bind(id.to_string())
             .bind(due_before)
@@ -35,12 +38,19 @@ impl Touch for UserSessions {
         if touch.execute(&self.0).await?.rows_affected() == 1 {
             return Ok(Touched::Done);
         }
-        let is_live = "select from user_sessions where id = $1 and expires_at > now()";
-        let live = query(is_live)
+        let is_due = "select expires_at <= $2 and expires_at < $3 from user_sessions \
+            where id = $1 and expires_at > clock_timestamp()";
+        let live: Option<(bool,)> = query_as(is_due)
             .bind(id.to_string())
+            .bind(due_before)
+            .bind(expiry)
             .fetch_optional(&self.0)
             .await?;
-        Ok(live.map_or(Touched::Gone, |_| Touched::NotDue))
+        Ok(match live {
+            None => Touched::Gone,
+            Some((false,)) => Touched::NotDue,
+            Some((true,)) => Touched::Busy,
+        })
     }
 }
 
@@ -56,14 +66,15 @@ impl SessionStore for UserSessions {
 
     async fn save(&self, record: &Record) -> Result<()> {
         // Nothing is inserted: a session that has ended stays so.
-        let update = "update user_sessions set data = $2, expires_at = $3 where id = $1 and expires_at > now()";
+        let update = "update user_sessions set data = $2, expires_at = $3 \
+            where id = $1 and expires_at > clock_timestamp()";
         self.write(update, record).await?;
         Ok(())
     }
 
     async fn load(&self, id: &Id) -> Result<Option<Record>> {
-        let select =
-            "select data, expires_at from user_sessions where id = $1 and expires_at > now()";
+        let select = "select data, expires_at from user_sessions \
+            where id = $1 and expires_at > clock_timestamp()";
         let select = query_as(select).bind(id.to_string());
         let row: Option<(Json<HashMap<String, Value>>, OffsetDateTime)> =
             select.fetch_optional(&self.0).await.map_err(failed)?;
