@@ -17,7 +17,7 @@ use crate::policy::Policy;
 
 /// An application's defaults as a value read at run time, so that an interval can be changed without a rebuild.
 ///
-/// Any format that serde knows will do. Every field may be left out; a bad value, or a field that does not exist, is an
+/// Any format will do that says of its values what they are: TOML, JSON, YAML, environment variables. Every field may be left out; a bad value, or a field that does not exist, is an
 /// error that names the field and says what is allowed.
 ///
 /// | field | value |

@@ -148,6 +148,7 @@ impl Rules {
 }
 
 /// A refresh that is due, if the policy wants this user's sessions refreshed.
+#[derive(Clone)]
 enum DueRefresh {
     Touch(Box<TouchRefresh>),
     Stamp(Box<StampRefresh>),
@@ -319,17 +320,16 @@ impl GroupRefresh {
     /// Refreshes if that is still to be done. `None` if somebody further in decides.
     pub(crate) async fn settle(&self, parts: &mut Parts) -> Option<RefreshInfo> {
         let mut state = self.0.lock().await;
-        *state = match std::mem::replace(&mut *state, GroupState::GaveWay) {
-            GroupState::Due(due) => {
-                let (rules, due) = *due;
-                // A user's extractor that takes a `RefreshInfo` would wait for itself.
-                let group = parts.extensions.remove::<Self>();
-                let decision = due.refresh::<FromLayer, ()>(&rules, parts, &()).await;
-                group.map(|group| parts.extensions.insert(group));
-                GroupState::Decided(decision.left_in(&mut parts.extensions, &rules))
-            }
-            settled => settled,
-        };
+        if let GroupState::Due(due) = &*state {
+            let (rules, due) = &**due;
+            // A user's extractor that takes a `RefreshInfo` would wait for itself.
+            let group = parts.extensions.remove::<Self>();
+            // It stays due until it is done: whoever asks first may give up, as a `TimeoutLayer` has him do.
+            let decision = due.clone().refresh::<FromLayer, ()>(rules, parts, &());
+            let decision = decision.await.left_in(&mut parts.extensions, rules);
+            group.map(|group| parts.extensions.insert(group));
+            *state = GroupState::Decided(decision);
+        }
         match &*state {
             GroupState::Decided(decision) => Some(decision.info.clone()),
             GroupState::Due(_) | GroupState::GaveWay => None,

@@ -147,7 +147,8 @@ impl RefreshLayer {
     /// has an attribute, or a group inside this one a policy, the innermost alone decides.
     ///
     /// A refresh that is due happens when a handler takes its [`RefreshInfo`](crate::RefreshInfo), else when it has answered,
-    /// and never later than 50 milliseconds after the request has come here, or than half of what the session has left. A
+    /// and, where the handler waits for something, not later than 50 milliseconds after the request has come here, or than half of
+    /// what the session has left. (On tower-sessions' layer alone it is written when the handler has answered.) A
     /// middleware that takes longer than that, between this layer and an attribute, has both of them decide.
     ///
     /// ```

@@ -127,7 +127,7 @@ impl<S, R, F> LifetimeLayer<S, R, F> {
     /// No write carries a session past it, and none that is past it is loaded, so that a limit which a deployment lowers
     /// holds at once. It counts from the session's creation, also after its id was renewed by `cycle_id`, and starts again by
     /// [`SessionLifetime::restart`](crate::SessionLifetime::restart), at login. A session from before the limit counts from
-    /// when it is first extended or written under it.
+    /// its next request to a route that refreshes, or write.
     ///
     /// ```
     /// # #[cfg(feature = "memory-store")] {
@@ -142,7 +142,7 @@ impl<S, R, F> LifetimeLayer<S, R, F> {
     /// ```
     ///
     /// # Panics
-    /// If it is not longer than nothing.
+    /// If it is shorter than a millisecond.
     pub fn with_max_lifetime(mut self, max_lifetime: time::Duration) -> Self {
         self.settings_mut().max_lifetime = Some(positive(max_lifetime));
         self
@@ -156,13 +156,14 @@ impl<S, R, F> LifetimeLayer<S, R, F> {
     /// forgets the session.
     ///
     /// # Panics
-    /// If it is not longer than nothing.
+    /// If it is shorter than a millisecond.
     pub fn with_idle(mut self, idle: time::Duration) -> Self {
         self.settings_mut().idle = Some(positive(idle));
         self
     }
 
-    /// Gives cookies that have a `Max-Age` this one, whenever they are sent. Default: the session's idle time.
+    /// Gives cookies that have a `Max-Age` this one, whenever they are sent. Default: tower-sessions'
+    /// expiry, or the session's own, and no longer than the session may live.
     ///
     /// A cookie that outlives its session does no harm: the store decides. One that goes first logs an active user out, as
     /// it does where responses with a new one are lost on their way: see the guide
@@ -172,7 +173,7 @@ impl<S, R, F> LifetimeLayer<S, R, F> {
     /// (`Expiry::AtDateTime`) goes when the session does.
     ///
     /// # Panics
-    /// If it is not longer than nothing.
+    /// If it is shorter than a millisecond.
     pub fn with_cookie_age(mut self, cookie_age: time::Duration) -> Self {
         self.settings_mut().cookie_age = Some(positive(cookie_age));
         self
@@ -421,7 +422,7 @@ impl Visit {
     /// cookie of the old session would log the user out.
     fn may_have_ended(&self) -> bool {
         let Handle { session, request } = &self.handle;
-        !session.is_modified() && (self.has_waited || request.any_has_ended(session))
+        !session.is_modified() && (self.has_waited || request.may_have_ended(session))
     }
 
     /// Whether the cookie is to be sent again with this response, and what the store has to be asked before.

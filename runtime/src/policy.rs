@@ -78,7 +78,8 @@ impl Policy {
         self
     }
 
-    /// Whether requests are no activity: what they read and write, the session ends when it would have ended.
+    /// Whether requests are no activity: whatever they read and write, the session ends when it would have ended, unless they
+    /// set another lifetime (`set_expiry`).
     /// [`RefreshInfo`](crate::RefreshInfo) tells when that is. Default: no.
     ///
     /// With tower-sessions' layer alone a handler that changes the session extends it all the same.
@@ -126,8 +127,8 @@ impl Policy {
         self
     }
 
-    /// The session key under which the time of the last refresh is kept, as integer Unix milliseconds, with stores
-    /// that can't move an expiry alone. Default: `session_refresh.refreshed_at`.
+    /// The session key under which the time of the last refresh is kept, as Unix milliseconds in a text of
+    /// digits, without a [`LifetimeLayer`](crate::LifetimeLayer). Default: `session_refresh.refreshed_at`.
     pub const fn key(mut self, key: &'static str) -> Self {
         self.key = Some(key);
         self

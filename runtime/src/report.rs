@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use http::request::Parts;
+use http::{Method, request::Parts};
 use time::Duration;
 
 use crate::{
@@ -101,7 +101,20 @@ pub(crate) fn note(
         policy: *policy,
         knows_user,
     };
-    let key = (request::route(parts).to_owned(), parts.method.to_string());
+    // A client may make up as many methods as it likes.
+    let method = match parts.method {
+        ref method @ (Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::PATCH
+        | Method::DELETE
+        | Method::OPTIONS
+        | Method::TRACE
+        | Method::CONNECT) => method.as_str(),
+        _ => "(another)",
+    };
+    let key = (request::route(parts).to_owned(), method.to_owned());
     let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     lines.insert(key, line);
 }

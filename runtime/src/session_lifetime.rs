@@ -56,7 +56,7 @@ impl SessionLifetime {
     /// It is saved as [`restart`](Self::restart) is.
     ///
     /// # Panics
-    /// If it is not longer than nothing.
+    /// If it is shorter than a millisecond.
     #[track_caller]
     pub fn set_max_lifetime(&self, max_lifetime: Option<Duration>) {
         assert!(

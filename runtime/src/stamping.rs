@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// A refresh that is due, and happens when the handler has answered.
+#[derive(Clone)]
 pub(crate) struct StampRefresh {
     session: Session,
     inherited: Option<Arc<Inherited>>,

@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// A refresh that is due, its user not known yet.
+#[derive(Clone)]
 pub(crate) struct TouchRefresh {
     handle: Handle,
     /// When the request arrived: that is the activity.

@@ -1,5 +1,10 @@
 //! What keeps a session alive, and what a page does to a cookie that it does not use.
 
+use std::{
+    pin::pin,
+    task::{Context, Waker},
+};
+
 use axum::{
     Extension, Json, Router,
     extract::Request,
@@ -9,13 +14,14 @@ use axum::{
 };
 use http::{HeaderName, StatusCode, header::SET_COOKIE, request::Parts};
 use serde_json::json;
-use session_refresh::{Policy, RefreshInfo, RefreshLayer, session_refresh};
+use session_refresh::{LifetimeLayer, Policy, RefreshInfo, RefreshLayer, session_refresh};
 use session_refresh_tests::{
-    CurrentUser, Gate, Owned, Sessions, Setup, Site,
+    CurrentUser, Gate, Owned, Server, Sessions, Setup, Site, TestClock,
     backends::{Backend as _, Memory},
+    login_routes,
 };
 use time::{Duration, ext::NumericalDuration as _};
-use tower_sessions::{Expiry, Session};
+use tower_sessions::{Expiry, MemoryStore, Session, SessionManagerLayer, SessionStore as _};
 
 use crate::{about, only_loads};
 
@@ -337,6 +343,40 @@ async fn what_others_see_of_a_refresh_is_true_when_they_read_it<K: Sessions>(ses
         })
         .await;
     assert_eq!(answer.text, seen.unwrap().expiry_date.to_string());
+}
+
+/// Somebody else ends the session, while the handler works without ever waiting for anything.
+#[tokio::test]
+async fn a_cookie_is_not_sent_again_after_long_work_if_the_session_has_ended() {
+    #[session_refresh]
+    async fn works(
+        session: Session,
+        Extension((clock, other)): Extension<(TestClock, MemoryStore)>,
+    ) {
+        let id = session.id().unwrap();
+        let mut ended = pin!(other.delete(&id));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(ended.as_mut().poll(&mut context).is_ready());
+        clock.advance(Duration::seconds(1));
+    }
+
+    let (clock, store) = (TestClock::default(), MemoryStore::default());
+    let sessions = LifetimeLayer::new(store.clone(), |store| {
+        SessionManagerLayer::new(store)
+            .with_secure(false)
+            .with_expiry(Expiry::OnInactivity(Duration::days(14)))
+    });
+    let routes = Router::new()
+        .route("/", get(works))
+        .layer(Extension((clock.clone(), store)))
+        .merge(login_routes())
+        .layer(sessions.with_clock(clock.as_fn()));
+    let server = Server::start(routes).await;
+    let client = server.client();
+    client.post("/login/user").await;
+    clock.advance(Duration::DAY);
+    let answer = client.get("/").await;
+    assert_eq!((answer.status.as_u16(), answer.set_cookie()), (200, ""));
 }
 
 /// A13.

@@ -7,7 +7,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use axum::{BoxError, Extension, Router, body::Body, response::Response, routing::get};
+use axum::{
+    BoxError, Extension, Router,
+    body::Body,
+    response::Response,
+    routing::{get, post},
+};
 use http::{Request, StatusCode};
 use session_refresh::{
     LifetimeLayer, RefreshLayer, session_refresh,
@@ -106,6 +111,14 @@ async fn changes(session: Session, Extension(item): Extension<&'static str>) -> 
     "user"
 }
 
+/// Asks for a save, and does not wait for the store's answer.
+async fn gives_up(session: Session) {
+    session.insert("role", "user").await.unwrap();
+    let mut save = pin!(session.save());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(save.as_mut().poll(&mut context).is_pending());
+}
+
 struct App {
     router: Router,
     clock: TestClock,
@@ -126,6 +139,7 @@ fn app() -> App {
     let router = Router::new()
         .route("/reads", get(reads))
         .route("/changes", get(changes))
+        .route("/gives_up", post(gives_up))
         .layer(Extension("a book"))
         .merge(login_routes())
         .layer(sessions.with_clock(clock.as_fn()))
@@ -177,6 +191,16 @@ async fn polled(request: impl Future<Output = Response>, polls: usize) -> Option
         }
     }
     None
+}
+
+#[tokio::test]
+async fn a_save_that_its_handler_gives_up_on_loses_no_data() {
+    let app = app();
+    let answer = app.request("POST", "/gives_up", "").await;
+    let session = cookie(&answer).expect("the layer saves the session");
+    let read = app.request("GET", "/reads", &session).await;
+    let body = axum::body::to_bytes(read.into_body(), 100).await.unwrap();
+    assert_eq!(body, "user");
 }
 
 #[tokio::test]

@@ -3,19 +3,25 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
     extract::FromRequestParts,
+    middleware::{Next, from_fn},
+    response::IntoResponse as _,
     routing::{any_service, get, post},
 };
-use http::{Request, Response};
+use http::{Request, Response, StatusCode, request::Parts};
 use session_refresh::{
     LifetimeLayer, Outcome, Policy, RefreshInfo, RefreshLayer, SessionUser, SkipReason,
-    session_refresh,
+    session_refresh, testing::AssertRefresh as _,
 };
 use session_refresh_tests::{Client, CurrentUser, Events, Server, TestClock, login_routes};
 use time::Duration;
@@ -248,6 +254,53 @@ async fn a_handler_that_goes_on_waiting_after_the_refresh_answers() {
     assert_eq!(info.outcome, Outcome::Refreshed);
     let body = axum::body::to_bytes(answer.into_body(), 100).await.unwrap();
     assert_eq!(body, "done");
+}
+
+/// A handler that asks for its `RefreshInfo`, and is not waited for.
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_given_up_leaves_the_refresh_to_be_done() {
+    /// The first look-up does not end.
+    struct Slow;
+
+    impl SessionUser for Slow {}
+
+    impl<S: Sync> FromRequestParts<S> for Slow {
+        type Rejection = Infallible;
+
+        async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+            let first: Arc<AtomicBool> = parts.extensions.get().cloned().unwrap();
+            if first.swap(false, Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            Ok(Self)
+        }
+    }
+
+    async fn impatient(request: axum::extract::Request, next: Next) -> Response<Body> {
+        let limit = std::time::Duration::from_millis(10);
+        let answer = tokio::time::timeout(limit, next.run(request)).await;
+        answer.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
+    }
+
+    let clock = TestClock::default();
+    let sessions = LifetimeLayer::new(MemoryStore::default(), |store| {
+        SessionManagerLayer::new(store).with_expiry(Expiry::OnInactivity(Duration::days(14)))
+    });
+    let group = RefreshLayer::new().user::<Slow>().policy(DAILY);
+    let app = Router::new()
+        .route("/", get(tell))
+        .layer(from_fn(impatient))
+        .layer(group.info_in_response())
+        .layer(Extension(Arc::new(AtomicBool::new(true))))
+        .merge(login_routes())
+        .layer(sessions.with_clock(clock.as_fn()));
+    let login = Request::post("/login/user").body(Body::empty()).unwrap();
+    let login = app.clone().oneshot(login).await.unwrap();
+    clock.advance(Duration::DAY);
+    let due = Request::get("/").header("cookie", &login.headers()["set-cookie"]);
+    let answer = app.oneshot(due.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    answer.assert_refreshed();
 }
 
 /// As tower asks of whoever calls a service: the one that is called has said that it is ready.

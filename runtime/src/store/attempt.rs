@@ -32,6 +32,10 @@ const DEFAULT_LIMIT: Duration = Duration::from_secs(2);
 /// How many touches are under way at once: so many connections a store that stalls may hold.
 const AT_ONCE: usize = 4;
 
+/// A touch that nobody waits for any more is dropped after so many times the limit, for others to have its place: a client
+/// without a timeout of its own may wait for ever for a host that has vanished.
+const PLACE_FOR: u32 = 30;
+
 /// So many failures in a row are borne before the first pause.
 const PATIENCE: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -176,7 +180,7 @@ impl Attempts {
         tell: watch::Sender<Option<Ended>>,
     ) {
         let over = Over(&self.shared, id);
-        let deadline = Instant::now() + self.limit;
+        let deadline = after(self.limit);
         let permits = &self.shared.permits;
         let permit = before(deadline, pin!(permits.acquire())).await;
         let Ok(Ok(_permit)) = permit else {
@@ -206,7 +210,8 @@ impl Attempts {
         }
         if is_late {
             tell.send_replace(Some(Err(TouchFailed)));
-            let _nobody_waits = work.await;
+            let place_for = self.limit.saturating_mul(PLACE_FOR);
+            let _nobody_waits = timeout_at(after(place_for), work).await;
         } else {
             drop(over);
             tell.send_replace(Some(Err(TouchFailed)));
@@ -221,12 +226,18 @@ impl Attempts {
 
 /// Waits for a store no longer than that; `Err` is what to report.
 pub(super) async fn within<F: Future>(limit: Duration, work: F) -> Result<F::Output, String> {
-    let done = before(Instant::now() + limit, pin!(work)).await;
+    let done = before(after(limit), pin!(work)).await;
     done.map_err(|_| no_answer(limit))
 }
 
 fn no_answer(limit: Duration) -> String {
     format!("no answer within {}", humantime::format_duration(limit))
+}
+
+/// Then, or in thirty years: a limit may be a `Duration::MAX`, which no clock reaches.
+fn after(limit: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    Instant::now() + limit.min(FAR)
 }
 
 /// Waits until then at the latest.
@@ -604,6 +615,31 @@ mod tests {
                 .sessions
                 .contains_key(&SessionId(99))
         );
+    }
+
+    /// A host that has vanished: nobody hears of it, and the queries under way never end.
+    #[tokio::test(start_paused = true)]
+    async fn touches_that_never_end_do_not_stop_others_for_ever() {
+        let attempts = Attempts::default();
+        let mut ends = Vec::new();
+        for id in 0..4 {
+            let (end, work) = hangs();
+            ends.push(end);
+            let touched = attempts.touch(SessionId(id), EXTENSION, work).await;
+            assert!(touched.is_err());
+        }
+        tokio::time::sleep(DEFAULT_LIMIT * PLACE_FOR).await;
+        let touched = attempts.touch(SessionId(99), EXTENSION, succeeds()).await;
+        assert_eq!(touched.unwrap(), Touched::Done);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_may_be_as_long_as_a_duration_can_be() {
+        let mut attempts = Attempts::default();
+        attempts.set_limit(Duration::MAX);
+        let touched = attempts.touch(SessionId(1), EXTENSION, succeeds()).await;
+        assert_eq!(touched.unwrap(), Touched::Done);
+        assert_eq!(within(Duration::MAX, async { 1 }).await, Ok(1));
     }
 
     #[tokio::test(start_paused = true)]

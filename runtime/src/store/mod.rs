@@ -10,7 +10,7 @@
 //! | [`SqliteStore`] | `sqlite`, `sqlite-sqlx-0_9` | conditional `UPDATE` of the expiry column |
 //! | [`PostgresStore`] | `postgres`, `postgres-sqlx-0_9` | the same |
 //! | [`MySqlStore`] | `mysql`, `mysql-sqlx-0_9` | the same |
-//! | [`RedisStore`] | `redis`, `redis-rs` | a script of five commands on the server |
+//! | [`RedisStore`] | `redis`, `redis-rs` | a script on the server: five commands, three for a record that tower-sessions' store has written |
 //! | [`Serialized`] around any other | | a load and a save, one writer of a session at a time within this process |
 
 mod attempt;

@@ -101,7 +101,7 @@ fn statements(table: &str) -> Statements {
         )
         .into(),
         replace: format!(
-            "update {table} set data = ?, expiry_date = {TIME} where id = ? and data = ? and {IS_LIVE}"
+            "update {table} set data = ?, expiry_date = {TIME} where id = ? and data = ? and {IS_STILL_LIVE}"
         )
         .into(),
         delete: format!("delete from {table} where id = ?").into(),

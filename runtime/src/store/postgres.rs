@@ -95,7 +95,8 @@ fn statements(table: &str) -> Statements {
         )
         .into(),
         replace: format!(
-            "update {table} set data = $1, expiry_date = {} where id = $3 and data = $4 and {IS_LIVE}",
+            "update {table} set data = $1, expiry_date = {} where id in \
+             (select id from {table} where id = $3 and data = $4 and {IS_LIVE} for no key update skip locked)",
             time(2)
         )
         .into(),

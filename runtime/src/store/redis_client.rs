@@ -51,22 +51,15 @@ pub(super) enum FailureKind {
 impl FailureKind {
     /// What a server's own words mean: those of Redis 5 to 8 and of Valkey, also of a command in a script.
     pub(super) fn of(text: &str) -> Self {
+        let says = |words| text.contains(words);
         if text.starts_with("NOSCRIPT") {
             Self::NoScript
-        } else if text.contains("can't run this command")
-            || (text.starts_with("NOPERM") && !text.contains("access"))
-        {
+        } else if says("can't run this command") || says("no permissions to run") {
+            // The first in scripts, before 7.2.
             Self::Forbidden
-        } else if [
-            "unknown command",
-            "Unknown Redis command",
-            "Unknown command",
-        ]
-        .iter()
-        .any(|words| text.contains(words))
-        {
+        } else if says("nknown command") || says("Unknown Redis command") {
             Self::Unknown
-        } else if text.contains("OOM command not allowed") {
+        } else if says("OOM command not allowed") {
             Self::OutOfMemory
         } else {
             Self::Other
@@ -203,6 +196,15 @@ mod tests {
                 Forbidden,
                 "ERR The user executing the script can't run this command or subcommand script: 81f3, on @user_script:7.",
             ),
+            (
+                Forbidden,
+                "NOPERM User web-access has no permissions to run the 'pexpiretime' command",
+            ),
+            (
+                Forbidden,
+                "ERR ACL failure in script: User web has no permissions to run the 'setrange' command script: 81f3, on @user_script:7.",
+            ),
+            (Other, "NOPERM No permissions to access a key"),
             (
                 OutOfMemory,
                 "OOM command not allowed when used memory > 'maxmemory'.",

@@ -225,9 +225,10 @@ macro_rules! conversions_of {
 
             impl<S: SessionStore> StoreOf<$release> for S {
                 async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
+                    // Not taken out of it: whoever waits for this may give up.
                     let mut theirs = ItsRecord {
                         id: record.id.into(),
-                        data: std::mem::take(&mut record.data),
+                        data: record.data.clone(),
                         expiry_date: record.expiry_date,
                     };
                     let created = SessionStore::create(self, &mut theirs).await;
@@ -269,9 +270,10 @@ macro_rules! session_store {
                 &self,
                 record: &mut $tower_sessions::session::Record,
             ) -> $tower_sessions::session_store::Result<()> {
+                // Not taken out of it: whoever waits for this may give up.
                 let mut ours = $crate::store::release::Record {
                     id: record.id.into(),
-                    data: std::mem::take(&mut record.data),
+                    data: record.data.clone(),
                     expiry_date: record.expiry_date,
                 };
                 let created = $crate::store::release::OwnStore::<$crate::session::$release>::create(self, &mut ours).await;

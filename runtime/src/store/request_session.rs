@@ -143,9 +143,13 @@ struct Said {
 /// A session that this request has refreshed.
 struct Refreshed {
     id: SessionId,
+    at: Millis,
     /// How many sessions of this process had ended by then.
     ended: u64,
 }
+
+/// A handler that answers so soon after the refresh leaves no time to log out and in again.
+const JUST_NOW: Duration = Duration::milliseconds(500);
 
 /// Why tower-sessions will save the session next.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -449,11 +453,16 @@ impl RequestSession {
         Some((expiry, state.own()))
     }
 
+    /// Notices what the application has set, of a session that is about to be saved, and that tower-sessions has just dated.
+    pub(super) fn notice_saved(&self, dated: OffsetDateTime) {
+        let now = self.common.now();
+        self.state().notice_saved(now, dated);
+    }
+
     pub(super) fn save(&self, record: RecordRef<'_>) -> Save {
         let (now, settings) = (self.common.now(), &self.common.settings);
         let mut state = self.state();
         let reason = std::mem::take(&mut state.next_save);
-        state.notice_saved(now, record.expiry_date);
         if reason != NextSave::Asked {
             state.date_cookie(now, settings);
         }
@@ -690,7 +699,8 @@ impl RequestSession {
         let ended = self.common.ended.load(Ordering::Relaxed);
         match self.touch_record(id, extension).await {
             Ok(Touched::Done) => {
-                self.state().refreshed = Some(Refreshed { id, ended });
+                let at = self.common.now();
+                self.state().refreshed = Some(Refreshed { id, at, ended });
                 TouchResult::Done
             }
             Ok(Touched::NotDue) => TouchResult::NotDue,
@@ -741,11 +751,14 @@ impl RequestSession {
         self.state().refreshed(session).is_some()
     }
 
-    /// Whether any session of this process has ended since this request has refreshed its own: that may be the one.
-    pub(crate) fn any_has_ended(&self, session: &Session) -> bool {
-        let ended = self.common.ended.load(Ordering::Relaxed);
+    /// Whether the session may have ended since this request has refreshed it: that was not just now, or any session of this
+    /// process has ended since.
+    pub(crate) fn may_have_ended(&self, session: &Session) -> bool {
+        let (now, ended) = (self.common.now(), self.common.ended.load(Ordering::Relaxed));
         let state = self.state();
-        (state.refreshed(session)).is_some_and(|refreshed| refreshed.ended != ended)
+        (state.refreshed(session)).is_some_and(|refreshed| {
+            refreshed.ended != ended || now.since(refreshed.at) >= JUST_NOW
+        })
     }
 
     /// Whether the store still has the session. One that can't be asked in time may not have it.

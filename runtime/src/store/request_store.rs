@@ -20,7 +20,7 @@ use crate::{
 ///
 /// It is a `SessionStore` of release `R`, which follows from the layer that the closure makes. What tower-sessions saves
 /// through it is written once, with the expiry that the session's lifetime gives, and not at all if the data is as it was
-/// loaded: then the expiry alone is moved.
+/// loaded: then the expiry alone is moved, or nothing, if the request is passive or has extended the session already.
 pub struct RequestStore<S, R> {
     store: Arc<ReleasedStore<S, R>>,
     request: Arc<RequestSession>,
@@ -142,6 +142,9 @@ impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
 
     async fn save(&self, record: RecordRef<'_>) -> Result<(), StoreError> {
         let id = record.id;
+        // Before the store is waited for: by the record's date, and the time at which it was given that, is known whether the
+        // session's lifetime was set.
+        self.request.notice_saved(record.expiry_date);
         if !self.request.knows(id) {
             // `clear` needs no record. What that keeps of its lifetime is kept all the same.
             let loaded = self.store.load(id).await?;

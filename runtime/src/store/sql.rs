@@ -195,7 +195,7 @@ impl<P: Pool> Table<P> {
     }
 
     pub(super) async fn touch_first(&self, touch: &FirstTouch) -> Result<Touched, StoreError> {
-        // Somebody else may write the session between its load and its replacement.
+        // Somebody else may write the session between its load and its replacement, or have its row locked.
         for _ in 0..TRIES {
             let Some((expiry, data)) = self.get(touch.id).await? else {
                 return Ok(Touched::Gone);
@@ -215,7 +215,7 @@ impl<P: Pool> Table<P> {
                 return Ok(Touched::Done);
             }
         }
-        Ok(Touched::NotDue)
+        Ok(Touched::Busy)
     }
 
     /// Runs a statement that other transactions may make fail, until it does not.

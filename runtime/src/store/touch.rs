@@ -27,7 +27,8 @@ use crate::schedule::Millis;
 ///
 /// Under [`with_max_lifetime`](crate::LifetimeLayer::with_max_lifetime), the first refresh of a session that is from before
 /// the limit has to write down what that counts from. This crate's stores do that without touching anything else; in others
-/// the record is loaded and saved for it, once in such a session's life.
+/// the record is loaded and saved for it, once in such a session's life, and another request's write between the two is lost.
+/// Likewise the save of a passive route, in others, writes the expiry that it has loaded: an extension meanwhile is taken back.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't move a session's expiry without rewriting the session",
     label = "not a store that can touch",
@@ -112,7 +113,8 @@ impl FirstTouch {
     }
 }
 
-/// A [`FirstTouch`] for a store that has none of its own: whoever calls this sees to it that nobody writes meanwhile.
+/// A [`FirstTouch`] for a store that has none of its own. `Serialized` sees to it that nobody writes meanwhile; other stores
+/// do not.
 pub(super) async fn touch_first<R>(
     store: &impl StoreOf<R>,
     touch: &FirstTouch,
