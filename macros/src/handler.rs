@@ -68,7 +68,7 @@ impl Handler {
         })
     }
 
-    /// The router's state, if `#[debug_handler(state = Type)]` below names it. Without the word, it makes a guess that is
+    /// The router's state, if `#[debug_handler(state = Type)]` below names it. Without the state, it makes a guess that is
     /// good enough for the handler's own arguments.
     pub(crate) fn state(&self) -> Option<Type> {
         if !self.sig.generics.params.is_empty() {

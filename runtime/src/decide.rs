@@ -52,7 +52,7 @@ pub(crate) struct Decision {
     pub(crate) info: RefreshInfo,
     stamp: Option<Box<StampRefresh>>,
     route: Route,
-    tells_response: bool,
+    informs_response: bool,
 }
 
 impl Decision {
@@ -61,28 +61,28 @@ impl Decision {
             info,
             stamp: None,
             route: Route::default(),
-            tells_response: false,
+            informs_response: false,
         }
     }
 
     /// Leaves the [`RefreshInfo`] for extractors further in, and remembers what the end needs of the request.
     fn left_in(mut self, extensions: &mut Extensions, rules: &Rules) -> Self {
         self.route = Route::of(extensions);
-        self.tells_response =
-            (rules.inherited.as_ref()).is_some_and(|layers| layers.tells_response);
+        self.informs_response =
+            (rules.inherited.as_ref()).is_some_and(|layers| layers.informs_response);
         request::set_info(Some(self.info.clone()), extensions);
         self
     }
 
-    /// Whether nothing is left but [`tell`](Self::tell).
+    /// Whether nothing is left but [`inform`](Self::inform).
     pub(crate) fn is_settled(&self) -> bool {
         self.stamp.is_none()
     }
 
     /// Counts the request, and puts the final [`RefreshInfo`] into the response if that is asked for.
-    pub(crate) fn tell<B>(self, mut response: http::Response<B>) -> http::Response<B> {
+    pub(crate) fn inform<B>(self, mut response: http::Response<B>) -> http::Response<B> {
         self.route.count(self.info.outcome);
-        if self.tells_response {
+        if self.informs_response {
             response.extensions_mut().insert(self.info);
         }
         response
@@ -94,7 +94,7 @@ impl Decision {
         if let Some(stamp) = self.stamp.take() {
             self.info = stamp.write(&mut head).await;
         }
-        self.tell(http::Response::from_parts(head, body))
+        self.inform(http::Response::from_parts(head, body))
     }
 }
 

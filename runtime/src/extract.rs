@@ -173,7 +173,7 @@ impl Step {
             && let Self::Handling(decision) = std::mem::replace(self, Self::Done)
         {
             if decision.is_settled() {
-                return Poll::Ready(decision.tell(answer));
+                return Poll::Ready(decision.inform(answer));
             }
             *self = Self::Stamping(Box::pin(decision.finish(answer)));
         }
@@ -354,7 +354,7 @@ mod tests {
         let session = Session::new(None, Arc::new(MemoryStore::default()), None);
         parts.extensions.insert(session);
         parts.extensions.insert(Arc::new(request::Inherited {
-            tells_response: true,
+            informs_response: true,
             ..request::Inherited::default()
         }));
         let decided = Decided::<Daily, ()>::from_request_parts(&mut parts, &()).await;

@@ -192,7 +192,7 @@ impl RefreshLayer {
     /// # let _ = app;
     /// ```
     pub fn info_in_response(mut self) -> Self {
-        self.inherited_mut().tells_response = true;
+        self.inherited_mut().informs_response = true;
         self
     }
 

@@ -125,7 +125,7 @@ pub(crate) struct Inherited {
     /// By which a plain layer's sessions are due.
     pub(crate) clock: Option<Clock>,
     /// The response's extensions get the `RefreshInfo`.
-    pub(crate) tells_response: bool,
+    pub(crate) informs_response: bool,
 }
 
 impl Inherited {
@@ -151,7 +151,7 @@ impl Inherited {
             configured: Policy::new(),
             defaults: self.policy().or(outer.policy()),
             clock: self.clock.clone().or_else(|| outer.clock.clone()),
-            tells_response: self.tells_response || outer.tells_response,
+            informs_response: self.informs_response || outer.informs_response,
         }
     }
 }

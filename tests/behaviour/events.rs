@@ -3,10 +3,10 @@
 use axum::{Extension, Router, routing::get};
 use http::StatusCode;
 use serde_json::json;
-use session_refresh::{RefreshInfo, session_refresh};
-use session_refresh_tests::{Event, Events, FailingStore, Gate, Setup};
+use session_refresh::{RefreshInfo, session_refresh, store::Serialized};
+use session_refresh_tests::{Event, Events, FailingStore, Gate, Owned, Setup};
 use time::{OffsetDateTime, ext::NumericalDuration as _};
-use tower_sessions::{Expiry, MemoryStore, Session};
+use tower_sessions::{Expiry, MemoryStore, Session, session::Record};
 use tracing::Level;
 
 #[session_refresh(interval = "1h")]
@@ -135,6 +135,28 @@ async fn a_failure_is_an_error_event_that_says_what_failed() {
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].text.contains("the store is down"), "{errors:?}");
     }
+}
+
+#[tokio::test]
+async fn a_kept_lifetime_that_is_none_is_a_debug_event() {
+    let site = Setup::new(Router::new().route("/", get(page)))
+        .on(Owned(Serialized::new(MemoryStore::default())))
+        .start()
+        .await;
+    let client = site.login("user").await;
+    let damage = |record: &mut Record| {
+        let key = "session_refresh.lifetime".to_owned();
+        record.data.insert(key, json!("idle=x"));
+    };
+    site.edit(&client, damage).await;
+    let mut watch = Watch::start();
+    assert_eq!(client.get("/").await.outcome(), "not_due");
+    let told: Vec<_> = (watch.new_events().into_iter())
+        .filter(|event| event.level == Level::DEBUG)
+        .map(|event| event.text)
+        .collect();
+    let expected = "a session's own lifetime in its record is not valid: the layer's counts";
+    assert_eq!(told, [expected]);
 }
 
 /// Warnings that an interval is not shorter than a session lives.

@@ -41,12 +41,14 @@ fn public_api(root: &Path) -> String {
         .current_dir(root)
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTDOC", root.join(".ci/rustdoc-json"))
+        // With other flags than those of documentation to read, this is documentation of its own for cargo.
+        .env("RUSTDOCFLAGS", "--cfg=public_api")
+        // Of the whole workspace, whose dependencies are checked already.
         .args([
-            "rustdoc",
+            "doc",
             "--quiet",
-            "-p",
-            "session-refresh",
-            "--lib",
+            "--workspace",
+            "--no-deps",
             "--all-features",
         ])
         .status();

@@ -20,8 +20,6 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
     type Plain: SessionStore + Clone;
     /// The store that can touch.
     type Touching: SessionStore + Touch + Clone;
-    /// Whether a session of a megabyte fits in.
-    const HOLDS_A_MEGABYTE: bool = true;
     /// Whether somebody may have a session locked: a touch does not wait for that.
     const SKIPS_LOCKED: bool = false;
 
@@ -274,7 +272,6 @@ pub struct MySql {
 impl Backend for MySql {
     type Plain = tower_sessions_sqlx_store::MySqlStore;
     type Touching = MySqlStore<MySqlPool>;
-    const HOLDS_A_MEGABYTE: bool = false;
     const SKIPS_LOCKED: bool = true;
 
     async fn connect() -> Self {

@@ -336,28 +336,15 @@ impl<K: Sessions> Site<K> {
         path: &str,
         meanwhile: impl Future<Output = ()>,
     ) -> Answer {
-        self.once_started(client, path, async {
-            meanwhile.await;
-            self.gate.open();
-        })
-        .await
-    }
-
-    /// `GET path`, whose handler says at the [`Gate`] that it has started; then `meanwhile` happens.
-    ///
-    /// # Panics
-    /// If the handler never comes to the gate.
-    pub async fn once_started(
-        &self,
-        client: &Client,
-        path: &str,
-        meanwhile: impl Future<Output = ()>,
-    ) -> Answer {
         let mut request = pin!(client.get(path));
         tokio::select! {
             answer = &mut request => panic!("answered before its handler arrived: {answer:?}"),
             () = self.gate.arrived() => {}
         }
+        let meanwhile = async {
+            meanwhile.await;
+            self.gate.open();
+        };
         tokio::join!(request, meanwhile).0
     }
 }

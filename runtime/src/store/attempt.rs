@@ -159,7 +159,7 @@ impl Attempts {
             }
         }
         let of_all = state.all.attempt().ok_or(TouchFailed)?;
-        let (tell, ended) = watch::channel(None);
+        let (answer, ended) = watch::channel(None);
         let session = state.sessions.entry(id).or_default();
         let of_session = session.backoff.attempt().ok_or(TouchFailed)?;
         let under_way = UnderWay { extension, ended };
@@ -167,7 +167,7 @@ impl Attempts {
         drop(state);
         let attempt = Attempt { of_all, of_session };
         let work = work.take().ok_or(TouchFailed)?;
-        tokio::spawn(self.clone().run(id, work, attempt, tell));
+        tokio::spawn(self.clone().run(id, work, attempt, answer));
         Ok(under_way)
     }
 
@@ -177,7 +177,7 @@ impl Attempts {
         id: SessionId,
         mut work: Work,
         attempt: Attempt,
-        tell: watch::Sender<Option<Ended>>,
+        answer: watch::Sender<Option<Ended>>,
     ) {
         let over = Over(&self.shared, id);
         let deadline = after(self.limit);
@@ -186,7 +186,7 @@ impl Attempts {
         let Ok(Ok(_permit)) = permit else {
             // Others hold all of them, and their failures count.
             drop(over);
-            tell.send_replace(Some(Err(TouchFailed)));
+            answer.send_replace(Some(Err(TouchFailed)));
             return;
         };
         let touching = Touching::start();
@@ -195,7 +195,7 @@ impl Attempts {
                 touching.end(touched.as_str());
                 self.shared.state().succeeded(id);
                 drop(over); // Before anybody knows, and may ask for the next.
-                tell.send_replace(Some(Ok(touched)));
+                answer.send_replace(Some(Ok(touched)));
                 return;
             }
             Ok(Err(error)) => (SessionError::of(id.0, error), false),
@@ -209,12 +209,12 @@ impl Attempts {
             events::touches_paused(pause);
         }
         if is_late {
-            tell.send_replace(Some(Err(TouchFailed)));
+            answer.send_replace(Some(Err(TouchFailed)));
             let place_for = self.limit.saturating_mul(PLACE_FOR);
             let _nobody_waits = timeout_at(after(place_for), work).await;
         } else {
             drop(over);
-            tell.send_replace(Some(Err(TouchFailed)));
+            answer.send_replace(Some(Err(TouchFailed)));
         }
     }
 

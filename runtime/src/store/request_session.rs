@@ -65,7 +65,7 @@ impl fmt::Debug for Common {
 }
 
 /// The application's store, its type forgotten.
-pub(super) trait AnyStore: Send + Sync {
+pub(super) trait ErasedStore: Send + Sync {
     fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<LoadedRecord>, StoreError>>;
 
     /// By itself: it may take longer than anybody waits.
@@ -88,7 +88,7 @@ pub(super) struct LoadedRecord {
 pub(crate) struct RequestSession {
     state: Mutex<State>,
     common: Arc<Common>,
-    store: Arc<dyn AnyStore>,
+    store: Arc<dyn ErasedStore>,
 }
 
 #[derive(Default)]
@@ -326,7 +326,7 @@ impl State {
 
 /// What tower-sessions' layer does to the session.
 impl RequestSession {
-    pub(super) fn new(common: Arc<Common>, store: Arc<dyn AnyStore>) -> Self {
+    pub(super) fn new(common: Arc<Common>, store: Arc<dyn ErasedStore>) -> Self {
         Self {
             state: Mutex::default(),
             common,

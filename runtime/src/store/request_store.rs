@@ -6,7 +6,9 @@ use super::{
     attempt::Work,
     original::Original,
     release::{Data, OwnStore, Record, RecordRef, SessionId, StoreError, StoreOf, session_store},
-    request_session::{AnyStore, BoxFuture, Common, LoadedRecord, RequestSession, Save, Written},
+    request_session::{
+        BoxFuture, Common, ErasedStore, LoadedRecord, RequestSession, Save, Written,
+    },
     touch::{EncodedLoad, FirstTouch, Touch, touch_first},
 };
 use crate::{
@@ -32,7 +34,7 @@ impl<S: Touch + StoreOf<R>, R: 'static> RequestStore<S, R> {
         store: &Arc<ReleasedStore<S, R>>,
         common: &Arc<Common>,
     ) -> (Self, Arc<RequestSession>) {
-        let any = Arc::clone(store) as Arc<dyn AnyStore>;
+        let any = Arc::clone(store) as Arc<dyn ErasedStore>;
         let request = Arc::new(RequestSession::new(Arc::clone(common), any));
         let store = Self {
             store: Arc::clone(store),
@@ -98,7 +100,7 @@ fn keep(kept: OwnLifetime, data: &mut Data) {
     };
 }
 
-impl<S: Touch + StoreOf<R>, R: 'static> AnyStore for ReleasedStore<S, R> {
+impl<S: Touch + StoreOf<R>, R: 'static> ErasedStore for ReleasedStore<S, R> {
     fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<LoadedRecord>, StoreError>> {
         Box::pin(self.load(id))
     }

@@ -143,11 +143,11 @@ struct Turn {
     turns: Turns,
     id: SessionId,
     lock: Option<Arc<RwLock<()>>>,
-    guard: Option<Guard>,
+    guard: Option<Held>,
 }
 
 #[allow(dead_code, reason = "they are held until they are dropped")]
-enum Guard {
+enum Held {
     Load(OwnedRwLockReadGuard<()>),
     Write(OwnedRwLockWriteGuard<()>),
 }
@@ -174,8 +174,8 @@ impl Turn {
             return;
         };
         self.guard = Some(match access {
-            Access::Load => Guard::Load(lock.read_owned().await),
-            Access::Write => Guard::Write(lock.write_owned().await),
+            Access::Load => Held::Load(lock.read_owned().await),
+            Access::Write => Held::Write(lock.write_owned().await),
         });
     }
 }

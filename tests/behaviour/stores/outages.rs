@@ -124,6 +124,7 @@ async fn a_store_that_stalls_or_dies_costs_no_page_and_no_session() {
             "{outage} before: {} of {USERS} pages that need the session are 503",
             count(&answers, 503, "")
         );
+        assert_eq!(count(&answers, 503, ""), USERS, "{outage}");
 
         if outage == "stalled" {
             redis.signal("-CONT");
@@ -153,5 +154,6 @@ async fn a_store_that_stalls_or_dies_costs_no_page_and_no_session() {
             sessions.failed_touches()
         );
         assert_eq!(lost, 0, "{outage}");
+        assert!(sessions.failed_touches() > 0, "{outage}");
     }
 }

@@ -3,7 +3,7 @@
 use std::{process::Command, time::Duration as StdDuration};
 
 use axum::{Router, routing::get};
-use fred::prelude::{ClientLike as _, Config, Pool};
+use fred::prelude::{ClientLike as _, Config, KeysInterface as _, Pool};
 use session_refresh::{
     session_refresh,
     store::{RedisClient, RedisStore, Touch as _, Touched, V0_14, V0_15, conformance},
@@ -347,4 +347,22 @@ async fn in_a_cluster_every_client_keeps_the_promises_of_touch() {
         shares += size;
     }
     assert!(shares >= 100);
+}
+
+/// Somebody has taken its expiry from a key, of a record that does not end with its own.
+#[tokio::test]
+#[cfg_attr(without_redis, ignore = "REDIS_URL is not set")]
+async fn a_key_that_never_expires_leaves_the_record_its_own_end() {
+    let backend = Redis::connect().await;
+    let mut record = Record {
+        id: Id::default(),
+        data: [("user".to_owned(), 7.into())].into(),
+        expiry_date: OffsetDateTime::now_utc() + Duration::HOUR,
+    };
+    backend.plain().create(&mut record).await.unwrap();
+    let key = record.id.to_string();
+    let persisted: bool = backend.pool.persist(key).await.unwrap();
+    assert!(persisted);
+    let found = backend.touching().load(&record.id).await.unwrap();
+    assert_eq!(found, Some(record));
 }

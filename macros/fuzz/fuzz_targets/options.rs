@@ -1,6 +1,6 @@
-//! Any tokens as the attribute's words and as the function under it: no panic, no endless loop.
+//! Any tokens as the attribute's options and as the function under it: no panic, no endless loop.
 //!
-//! `cargo fuzz run words --sanitizer none` in `macros`, on a stable toolchain with `RUSTC_BOOTSTRAP=1`.
+//! `cargo fuzz run options --sanitizer none` in `macros`, on a stable toolchain with `RUSTC_BOOTSTRAP=1`.
 
 #![no_main]
 
