@@ -34,7 +34,7 @@ const AT_ONCE: usize = 4;
 
 /// A touch that nobody waits for any more is dropped after so many times the limit, for others to have its place: a client
 /// without a timeout of its own may wait for ever for a host that has vanished.
-const PLACE_FOR: u32 = 30;
+const DROPPED_AFTER: u32 = 30;
 
 /// So many failures in a row are borne before the first pause.
 const PATIENCE: u32 = 3;
@@ -210,8 +210,8 @@ impl Attempts {
         }
         if is_late {
             answer.send_replace(Some(Err(TouchFailed)));
-            let place_for = self.limit.saturating_mul(PLACE_FOR);
-            let _nobody_waits = timeout_at(after(place_for), work).await;
+            let dropped_after = self.limit.saturating_mul(DROPPED_AFTER);
+            let _nobody_waits = timeout_at(after(dropped_after), work).await;
         } else {
             drop(over);
             answer.send_replace(Some(Err(TouchFailed)));
@@ -628,7 +628,7 @@ mod tests {
             let touched = attempts.touch(SessionId(id), EXTENSION, work).await;
             assert!(touched.is_err());
         }
-        tokio::time::sleep(DEFAULT_LIMIT * PLACE_FOR).await;
+        tokio::time::sleep(DEFAULT_LIMIT * DROPPED_AFTER).await;
         let touched = attempts.touch(SessionId(99), EXTENSION, succeeds()).await;
         assert_eq!(touched.unwrap(), Touched::Done);
     }

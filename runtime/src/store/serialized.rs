@@ -29,8 +29,8 @@ use crate::session::{V0_14, for_each_release};
 /// moment between its load and its save. Where the store can do better, use one that touches by itself.
 ///
 /// Nobody waits for another session. Loads of one session wait for nobody but a write of it, since a cache may be filled by
-/// them: see [`without_cache`](Self::without_cache). A touch, save or delete that takes longer than ten seconds, its turn included, is an error,
-/// as is a load where that waits,
+/// them: see [`without_cache`](Self::without_cache). A touch, save or delete that takes longer than ten seconds, its turn
+/// included, is an error, as is a load where that waits,
 /// see [`with_limit`](Self::with_limit): a store that never answers costs the sessions that it does not answer for, and no
 /// others. What is being written then is still waited for by other writes, since it may yet arrive.
 ///
