@@ -57,7 +57,10 @@ impl FailureKind {
         } else if says("can't run this command") || says("no permissions to run") {
             // The first in scripts, before 7.2.
             Self::Forbidden
-        } else if says("nknown command") || says("Unknown Redis command") {
+        } else if says("unknown command")
+            || says("Unknown command")
+            || says("Unknown Redis command")
+        {
             Self::Unknown
         } else if says("OOM command not allowed") {
             Self::OutOfMemory

@@ -1,6 +1,9 @@
 //! The exported suite, and what an application sees that changes from the upstream crate to ours and back.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use serde_json::json;
 use session_refresh::store::{Serialized, SessionId, Touch, Touched, V0_14, V0_15, conformance};
@@ -126,6 +129,158 @@ async fn the_suite_names_what_differs_and_takes_what_touch_allows() {
     let said = complaint(value).await.unwrap();
     let begins = "a record is loaded as it was created: `data` differs under \"numbers\"";
     assert!(said.contains(begins) && !said.contains("nested"), "{said}");
+}
+
+/// A store that breaks one promise, which it is named by.
+#[derive(Clone, Debug)]
+struct Broken {
+    records: Arc<Mutex<HashMap<SessionId, Record>>>,
+    breaks: &'static str,
+}
+
+impl Broken {
+    fn records(&self) -> MutexGuard<'_, HashMap<SessionId, Record>> {
+        self.records.lock().unwrap()
+    }
+
+    fn live(&self, id: SessionId) -> Option<Record> {
+        let serves_all = self.breaks == "an expired record is gone";
+        let mut found = self.records().get(&id).cloned();
+        found.take_if(|record| record.expiry_date <= OffsetDateTime::now_utc() && !serves_all);
+        found
+    }
+}
+
+#[async_trait::async_trait]
+impl SessionStore for Broken {
+    async fn create(&self, record: &mut Record) -> Result<()> {
+        if self.breaks != "an id that is taken is replaced" && self.live(record.id.into()).is_some()
+        {
+            record.id = Id::default();
+        }
+        self.records().insert(record.id.into(), record.clone());
+        Ok(())
+    }
+
+    async fn save(&self, record: &Record) -> Result<()> {
+        tokio::task::yield_now().await; // A racing touch looks at the record.
+        let mut record = record.clone();
+        let Some(before) = self.live(record.id.into()) else {
+            if self.breaks == "a save brings nothing back" {
+                self.records().insert(record.id.into(), record);
+            }
+            return Ok(());
+        };
+        match self.breaks {
+            "a save is loaded as it was saved" => record.data = before.data,
+            "a save, unlike a touch, may shorten" => {
+                record.expiry_date = record.expiry_date.max(before.expiry_date);
+            }
+            _ => {}
+        }
+        self.records().insert(record.id.into(), record);
+        Ok(())
+    }
+
+    async fn load(&self, id: &Id) -> Result<Option<Record>> {
+        Ok(self.live((*id).into()))
+    }
+
+    async fn delete(&self, id: &Id) -> Result<()> {
+        tokio::task::yield_now().await;
+        if self.breaks != "a deleted record is gone" {
+            self.records().remove(&(*id).into());
+        }
+        Ok(())
+    }
+}
+
+impl Touch for Broken {
+    async fn touch(
+        &self,
+        id: SessionId,
+        due_before: OffsetDateTime,
+        expiry: OffsetDateTime,
+    ) -> std::result::Result<Touched, axum::BoxError> {
+        let before = self.live(id);
+        // Another request, which has yielded before this one, writes it or ends it.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        let now = self.live(id);
+        let found = match self.breaks {
+            "a touch revives nothing" => self.records().get(&id).cloned(),
+            "there is no such record" => now.or_else(|| {
+                let records = self.records();
+                let others = records.values().next();
+                others.filter(|_| !records.contains_key(&id)).cloned()
+            }),
+            "of racing touches one is done" => before.filter(|_| now.is_some()),
+            "a touch undoes no racing delete" => now.or(before),
+            "a touch loses no racing save" => now.map(|record| {
+                before.map_or(record.clone(), |before| Record {
+                    data: before.data,
+                    ..record
+                })
+            }),
+            _ => now,
+        };
+        let Some(mut record) = found else {
+            return Ok(Touched::Gone);
+        };
+        let current = record.expiry_date;
+        let is_due = match self.breaks {
+            "it expires after `due_before`" => current < expiry,
+            "it expires just at `due_before`" => current < due_before && current < expiry,
+            "a touch never shortens" => current <= due_before && current != expiry,
+            "a touch that changes nothing is not due" => current <= due_before && current <= expiry,
+            _ => current <= due_before && current < expiry,
+        };
+        if !is_due {
+            return Ok(Touched::NotDue);
+        }
+        record.expiry_date = expiry;
+        if self.breaks == "load reports the new expiry, and the same data" {
+            record.data.clear();
+        }
+        self.records().insert(id, record);
+        Ok(Touched::Done)
+    }
+}
+
+#[tokio::test]
+async fn the_suite_notices_each_promise_that_is_broken() {
+    for promise in [
+        "a save is loaded as it was saved",
+        "a save, unlike a touch, may shorten",
+        "a deleted record is gone",
+        "an id that is taken is replaced",
+        "an expired record is gone",
+        "a touch revives nothing",
+        "load reports the new expiry, and the same data",
+        "it expires after `due_before`",
+        "it expires just at `due_before`",
+        "a touch never shortens",
+        "a touch that changes nothing is not due",
+        "there is no such record",
+        "a save brings nothing back",
+        "of racing touches one is done",
+        "a touch loses no racing save",
+        "a touch undoes no racing delete",
+    ] {
+        let store = Broken {
+            records: Arc::default(),
+            breaks: promise,
+        };
+        let checked = tokio::spawn(conformance::check(store)).await;
+        let said = checked.expect_err(promise).into_panic();
+        let said = said.downcast::<String>().unwrap();
+        assert!(said.contains(promise), "{promise}: {said}");
+    }
+    let right = Broken {
+        records: Arc::default(),
+        breaks: "nothing",
+    };
+    conformance::check(right).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
