@@ -71,8 +71,8 @@ async fn a_row_that_is_locked_costs_nobody_else_a_page_or_a_refresh() {
         assert_eq!(other.get("/page").await.outcome(), "refreshed");
     }
     let first_touch = limited_server.welcome(&locked).get("/page").await;
-    let served = (first_touch.status.as_u16(), first_touch.outcome());
-    assert_eq!(served, (200, "not_due"));
+    let answered = (first_touch.status.as_u16(), first_touch.outcome());
+    assert_eq!(answered, (200, "not_due"));
     for sessions in [&sessions, &limited] {
         assert_eq!(sessions.failed_touches(), 0, "a touch waits for no lock");
     }
