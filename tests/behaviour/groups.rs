@@ -235,6 +235,15 @@ async fn a_policy_works_on_plain_tower_services() {
     assert_eq!(info.outcome, Outcome::Skipped(SkipReason::NoSession));
 }
 
+/// What `/` answers a user who is due, without a connection in between.
+async fn a_day_after_login(app: Router, clock: &TestClock) -> Response<Body> {
+    let login = Request::post("/login/user").body(Body::empty()).unwrap();
+    let login = app.clone().oneshot(login).await.unwrap();
+    clock.advance(Duration::DAY);
+    let due = Request::get("/").header("cookie", &login.headers()["set-cookie"]);
+    app.oneshot(due.body(Body::empty()).unwrap()).await.unwrap()
+}
+
 /// The refresh is done while the handler waits, and the handler is waited for all the same.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_goes_on_waiting_after_the_refresh_answers() {
@@ -252,11 +261,7 @@ async fn a_handler_that_goes_on_waiting_after_the_refresh_answers() {
         .layer(RefreshLayer::new().policy(DAILY).info_in_response())
         .merge(login_routes())
         .layer(sessions.with_clock(clock.as_fn()));
-    let login = Request::post("/login/user").body(Body::empty()).unwrap();
-    let login = app.clone().oneshot(login).await.unwrap();
-    clock.advance(Duration::DAY);
-    let due = Request::get("/").header("cookie", &login.headers()["set-cookie"]);
-    let answer = app.oneshot(due.body(Body::empty()).unwrap()).await.unwrap();
+    let answer = a_day_after_login(app, &clock).await;
     let info = answer.extensions().get::<RefreshInfo>().unwrap();
     assert_eq!(info.outcome, Outcome::Refreshed);
     let body = axum::body::to_bytes(answer.into_body(), 100).await.unwrap();
@@ -301,11 +306,7 @@ async fn a_question_that_is_given_up_leaves_the_refresh_to_be_done() {
         .layer(Extension(Arc::new(AtomicBool::new(true))))
         .merge(login_routes())
         .layer(sessions.with_clock(clock.as_fn()));
-    let login = Request::post("/login/user").body(Body::empty()).unwrap();
-    let login = app.clone().oneshot(login).await.unwrap();
-    clock.advance(Duration::DAY);
-    let due = Request::get("/").header("cookie", &login.headers()["set-cookie"]);
-    let answer = app.oneshot(due.body(Body::empty()).unwrap()).await.unwrap();
+    let answer = a_day_after_login(app, &clock).await;
     assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
     answer.assert_refreshed();
 }

@@ -236,7 +236,9 @@ fn the_tests_that_the_threat_model_names_are_there() {
         };
         // The macros for stores and layers put theirs before it or after it.
         tests.iter().any(|test| {
-            let rest = test.strip_prefix(module);
+            let rest = test
+                .strip_prefix(module)
+                .and_then(|rest| rest.strip_prefix("::"));
             rest.is_some_and(|rest| rest.split("::").any(|part| part == function))
         })
     };

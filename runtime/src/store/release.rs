@@ -225,10 +225,9 @@ macro_rules! conversions_of {
 
             impl<S: SessionStore> StoreOf<$release> for S {
                 async fn create(&self, record: &mut Record) -> Result<(), StoreError> {
-                    // Not taken out of it: whoever waits for this may give up.
                     let mut theirs = ItsRecord {
                         id: record.id.into(),
-                        data: record.data.clone(),
+                        data: std::mem::take(&mut record.data),
                         expiry_date: record.expiry_date,
                     };
                     let created = SessionStore::create(self, &mut theirs).await;
@@ -270,7 +269,7 @@ macro_rules! session_store {
                 &self,
                 record: &mut $tower_sessions::session::Record,
             ) -> $tower_sessions::session_store::Result<()> {
-                // Not taken out of it: whoever waits for this may give up.
+                // Not taken out of it: whoever waits for this may give up. Further in, this copy is taken apart.
                 let mut ours = $crate::store::release::Record {
                     id: record.id.into(),
                     data: record.data.clone(),

@@ -151,7 +151,7 @@ impl Site<'_> {
 const RECOVERED: &str = "refreshed again";
 const NOT_RECOVERED: &str = "as before, until the process starts again";
 
-const LONG: StdDuration = StdDuration::from_secs(60);
+const LONG: StdDuration = StdDuration::from_secs(20);
 
 /// Where the guide says that a client does not recover, it is given a moment to do so all the same.
 fn patience_after(name: &str, fault: &str) -> StdDuration {

@@ -1,5 +1,7 @@
 //! A session whose row somebody holds locked: its trouble is its own.
 
+use std::time::Duration as StdDuration;
+
 use axum::{Router, routing::get};
 use session_refresh::{LifetimeLayer, session_refresh, store::PostgresStore};
 use session_refresh_tests::{
@@ -19,9 +21,10 @@ async fn page() {}
 #[cfg_attr(without_postgres, ignore = "POSTGRES_URL is not set")]
 async fn a_row_that_is_locked_costs_nobody_else_a_page_or_a_refresh() {
     let postgres = Postgres::connect().await;
-    // As an application has it.
+    // As an application has it: five connections, and whoever waits for one longer than this gets an error.
     let pool = PgPoolOptions::new()
         .max_connections(5)
+        .acquire_timeout(StdDuration::from_secs(2))
         .connect_with((*postgres.pool.connect_options()).clone())
         .await
         .unwrap();
