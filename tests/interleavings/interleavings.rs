@@ -223,18 +223,27 @@ impl Touch for Stalling {
             );
             sessions.push(id);
         }
+        let _ends = UnderWay(&self.touches, id);
         may_end
             .acquire()
             .await
             .expect("it is never closed")
             .forget();
-        let touched = self.store.touch(id, due_before, expiry).await;
+        self.store.touch(id, due_before, expiry).await
+    }
+}
+
+/// A touch that has not ended, and has not been dropped either: one that takes far too long is.
+struct UnderWay<'a>(&'a Touches, SessionId);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let Self(touches, id) = self;
+        let sessions = touches.sessions.lock();
         sessions
-            .lock()
             .expect("nobody panics with it")
-            .retain(|other| *other != id);
-        under_way.fetch_sub(1, Ordering::SeqCst);
-        touched
+            .retain(|other| other != id);
+        touches.under_way.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
