@@ -91,6 +91,7 @@ fn statements(table: &str) -> Statements {
     let ids = parameters(|_| "?".into());
     Statements {
         load: format!("select {EXPIRY}, data from {table} where id = ? and {IS_LIVE}").into(),
+        expiry: Millis::clamp,
         create: format!("insert into {table} (id, data, expiry_date) values (?, ?, {TIME})").into(),
         update: format!(
             "update {table} set data = ?, expiry_date = {TIME} where id = ? and {IS_LIVE}"

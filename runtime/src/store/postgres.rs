@@ -69,8 +69,14 @@ fn time(n: usize) -> String {
     format!("(timestamptz 'epoch' + ${n}::bigint * interval '1 millisecond')")
 }
 
+/// A time as the server sends it: microseconds since 2000, of which it has none to compute. Infinity is the greatest number.
+const EXPIRY: &str = "expiry_date::timestamptz";
+
 /// Another row's time than an `OffsetDateTime` can be is the latest that it can.
-const EXPIRY: &str = "(extract(epoch from least(expiry_date, timestamptz '9999-12-31 23:59:59.999 UTC')) * 1000000)::bigint / 1000";
+fn expiry(microseconds: i64) -> Millis {
+    const FROM_1970_TO_2000: i64 = 946_684_800_000;
+    Millis::clamp(microseconds.div_euclid(1_000) + FROM_1970_TO_2000).min(LATEST)
+}
 
 /// The statement's own time would be that of its beginning, before it has waited.
 const IS_LIVE: &str = "expiry_date > clock_timestamp()";
@@ -79,6 +85,7 @@ fn statements(table: &str) -> Statements {
     let ids = parameters(|n| format!("${n}"));
     Statements {
         load: format!("select {EXPIRY}, data from {table} where id = $1 and {IS_LIVE}").into(),
+        expiry,
         create: format!(
             "insert into {table} (id, data, expiry_date) values ($1, $2, {}) on conflict (id) do nothing",
             time(3)
@@ -213,8 +220,7 @@ impl<P: PostgresPool> PostgresStore<P> {
             Value::time(due_before),
             Value::time(expiry),
         ];
-        let rows = self.table.pool.rows(&self.touch, &values).await?;
-        Ok(match rows.first() {
+        Ok(match self.table.pool.row(&self.touch, &values).await? {
             Some((DONE, _)) => Touched::Done,
             Some((NOT_DUE, _)) => Touched::NotDue,
             Some((BUSY, _)) => Touched::Busy,

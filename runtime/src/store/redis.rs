@@ -309,7 +309,7 @@ impl<C: RedisClient> RedisStore<C> {
         id: SessionId,
     ) -> Result<Option<(Vec<u8>, Option<OffsetDateTime>)>, StoreError> {
         let key = self.key(id);
-        let bytes = match self.client.run("GET", 0, &[key.as_bytes()]).await? {
+        let bytes = match self.client.get(key.as_bytes()).await? {
             Reply::Bytes(bytes) => bytes,
             Reply::Nil => return Ok(None),
             Reply::Integer(_) => return Err(Failure::unexpected().into()),

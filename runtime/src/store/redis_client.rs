@@ -16,6 +16,12 @@ pub trait RedisClient: Clone + Send + Sync + 'static {
         key_at: usize,
         arguments: &[&[u8]],
     ) -> impl Future<Output = Result<Reply, Failure>> + Send;
+
+    /// `GET`, of which every request sends one.
+    #[doc(hidden)]
+    fn get(&self, key: &[u8]) -> impl Future<Output = Result<Reply, Failure>> + Send {
+        async move { self.run("GET", 0, &[key]).await }
+    }
 }
 
 /// What the server answers to the commands that the store sends.
@@ -106,7 +112,6 @@ macro_rules! of_fred {
                 arguments: &[&[u8]],
             ) -> Result<Reply, Failure> {
                 use fred::{
-                    error::ErrorKind,
                     interfaces::ClientLike as _,
                     types::{ClusterHash, CustomCommand, Value},
                 };
@@ -114,21 +119,35 @@ macro_rules! of_fred {
                 let hash = ClusterHash::Offset(key_at);
                 let command = CustomCommand::new_static(command, hash, false);
                 let arguments: Vec<Value> = arguments.iter().map(|&bytes| bytes.into()).collect();
-                match self.custom(command, arguments).await {
-                    Ok(Value::Null) => Ok(Reply::Nil),
-                    Ok(Value::Integer(number)) => Ok(Reply::Integer(number)),
-                    Ok(Value::String(text)) => Ok(Reply::Bytes(text.as_bytes().to_vec())),
-                    Ok(Value::Bytes(bytes)) => Ok(Reply::Bytes(bytes.to_vec())),
-                    Ok(_) => Err(Failure::unexpected()),
-                    Err(error) => Err(match error.kind() {
-                        // It may quote what it could not read.
-                        ErrorKind::Parse | ErrorKind::Protocol => Failure::unexpected(),
-                        _ => Failure::said(error.details()),
-                    }),
-                }
+                of_fred_reply(self.custom(command, arguments).await)
+            }
+
+            /// By its own `get`: other requests' may go out with it, whereas a custom command goes out at once, by itself.
+            async fn get(&self, key: &[u8]) -> Result<Reply, Failure> {
+                use fred::interfaces::KeysInterface;
+
+                of_fred_reply(KeysInterface::get(self, key).await)
             }
         }
     )*};
+}
+
+#[cfg(feature = "redis")]
+fn of_fred_reply(reply: Result<fred::types::Value, fred::error::Error>) -> Result<Reply, Failure> {
+    use fred::{error::ErrorKind, types::Value};
+
+    match reply {
+        Ok(Value::Null) => Ok(Reply::Nil),
+        Ok(Value::Integer(number)) => Ok(Reply::Integer(number)),
+        Ok(Value::String(text)) => Ok(Reply::Bytes(text.as_bytes().to_vec())),
+        Ok(Value::Bytes(bytes)) => Ok(Reply::Bytes(bytes.to_vec())),
+        Ok(_) => Err(Failure::unexpected()),
+        Err(error) => Err(match error.kind() {
+            // It may quote what it could not read.
+            ErrorKind::Parse | ErrorKind::Protocol => Failure::unexpected(),
+            _ => Failure::said(error.details()),
+        }),
+    }
 }
 
 #[cfg(feature = "redis")]

@@ -30,7 +30,14 @@ pub trait Pool: Clone + fmt::Debug + Send + Sync + 'static {
         values: &[Value<'_>],
     ) -> impl Future<Output = Result<u64, Self::Error>> + Send;
 
-    /// Runs a query whose rows are an integer and bytes.
+    /// Runs a query of an integer and bytes, of which one row is wanted.
+    fn row(
+        &self,
+        query: &Arc<str>,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = Result<Option<(i64, Vec<u8>)>, Self::Error>> + Send;
+
+    /// The same, of all rows.
     fn rows(
         &self,
         query: &Arc<str>,
@@ -74,8 +81,10 @@ pub enum ErrorKind {
 
 /// The statements that are alike in all databases but for their words. Each takes what is named, in this order.
 pub(super) struct Statements {
-    /// id → when it expires in milliseconds, data; of a live row.
+    /// id → when it expires, data; of a live row.
     pub(super) load: Arc<str>,
+    /// What a load says of when it expires.
+    pub(super) expiry: fn(i64) -> Millis,
     /// id, data, expiry. Changes nothing, or fails with [`ErrorKind::Taken`], if there is such a row.
     pub(super) create: Arc<str>,
     /// data, expiry, id; of a live row.
@@ -245,8 +254,7 @@ impl<P: Pool> Table<P> {
         if self.pool.execute(statement, values).await? != 0 {
             return Ok(Touched::Done);
         }
-        let rows = self.pool.rows(is_due, row).await?;
-        Ok(match rows.first() {
+        Ok(match self.pool.row(is_due, row).await? {
             None => Touched::Gone,
             Some((0, _)) => Touched::NotDue,
             // It has just been shortened, or was locked.
@@ -257,13 +265,12 @@ impl<P: Pool> Table<P> {
     /// When a live row expires, and its data.
     async fn get(&self, id: SessionId) -> Result<Option<(Millis, Vec<u8>)>, StoreError> {
         let id = id.to_string();
-        let rows = self
+        let row = self
             .pool
-            .rows(&self.statements.load, &[Value::Text(&id)])
+            .row(&self.statements.load, &[Value::Text(&id)])
             .await
             .map_err(|error| self.error(error))?;
-        let row = rows.into_iter().next();
-        Ok(row.map(|(expiry, data)| (Millis::clamp(expiry), data)))
+        Ok(row.map(|(expiry, data)| ((self.statements.expiry)(expiry), data)))
     }
 
     /// Deletes the rows that have ended, a page by id after the other. Answers how many.
@@ -506,6 +513,14 @@ mod tests {
             Ok(0)
         }
 
+        async fn row(
+            &self,
+            _: &Arc<str>,
+            _: &[Value<'_>],
+        ) -> Result<Option<(i64, Vec<u8>)>, Infallible> {
+            Ok(None)
+        }
+
         async fn rows(
             &self,
             _: &Arc<str>,
@@ -526,6 +541,7 @@ mod tests {
         let statement = || Arc::from("");
         let statements = || Statements {
             load: statement(),
+            expiry: Millis::clamp,
             create: statement(),
             update: statement(),
             update_passively: statement(),

@@ -91,6 +91,7 @@ fn statements(table: &str) -> Statements {
     let ids = parameters(|_| "?".into());
     Statements {
         load: format!("select cast(round(({EXPIRY} - 2440587.5) * 86400000.0) as integer), data from {table} where id = ? and {EXPIRY} > {NOW}").into(),
+        expiry: Millis::clamp,
         create: format!(
             "insert into {table} (id, data, expiry_date) values (?, ?, ?) on conflict (id) do nothing"
         )

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::sql::{ErrorKind, Pool, Value};
 
-/// One database's pool in one release of sqlx: how a query is made of its text, how a time is bound, and what an error means.
+/// One database's pool in one release of sqlx: how a query is made of its text, how a time is bound, how an
+/// integer is got, and what an error means.
 macro_rules! pool {
     (
         $feature:literal, $sqlx:ident::$pool:ident,
-        query: $query:path, time: $time:path, kind: |$error:ident| $kind:expr
+        query: $query:path, time: $time:path, integer: $integer:ident, kind: |$error:ident| $kind:expr
     ) => {
         #[cfg(feature = $feature)]
         impl Pool for $sqlx::$pool {
@@ -23,19 +24,23 @@ macro_rules! pool {
                 Ok(done.await?.rows_affected())
             }
 
+            async fn row(
+                &self,
+                query: &Arc<str>,
+                values: &[Value<'_>],
+            ) -> Result<Option<(i64, Vec<u8>)>, Self::Error> {
+                let row = pool!(@ bind $query(query), values, $time).fetch_optional(self);
+                row.await?.map(|row| pool!(@ pair $sqlx, row, $integer)).transpose()
+            }
+
             async fn rows(
                 &self,
                 query: &Arc<str>,
                 values: &[Value<'_>],
             ) -> Result<Vec<(i64, Vec<u8>)>, Self::Error> {
-                use $sqlx::Row as _;
-
                 let rows = pool!(@ bind $query(query), values, $time).fetch_all(self);
-                let mut pairs = Vec::new();
-                for row in rows.await? {
-                    pairs.push((row.try_get(0)?, row.try_get(1)?));
-                }
-                Ok(pairs)
+                let rows = rows.await?.into_iter();
+                rows.map(|row| pool!(@ pair $sqlx, row, $integer)).collect()
             }
 
             fn kind(error: &Self::Error) -> ErrorKind {
@@ -47,6 +52,12 @@ macro_rules! pool {
             }
         }
     };
+    (@ pair $sqlx:ident, $row:ident, $integer:ident) => {{
+        use $sqlx::Row as _;
+
+        let (integer, bytes) = ($row.$integer(0), $row.try_get(1));
+        integer.and_then(|integer| Ok((integer, bytes?)))
+    }};
     (@ bind $query:expr, $values:ident, $time:path) => {{
         let mut query = $query;
         for value in $values {
@@ -64,7 +75,7 @@ macro_rules! databases {
     ($sqlx:ident, $query:path, $sqlite:literal, $postgres:literal, $mysql:literal) => {
         pool!(
             $sqlite, $sqlx::SqlitePool,
-            query: $query, time: super::sqlite::fixed_width,
+            query: $query, time: super::sqlite::fixed_width, integer: try_get,
             kind: |error| if error.message().starts_with("no such table") {
                 ErrorKind::NoTable
             } else {
@@ -74,6 +85,8 @@ macro_rules! databases {
         pool!(
             $postgres, $sqlx::PgPool,
             query: $query, time: std::convert::identity,
+            // It sends a time as one.
+            integer: try_get_unchecked,
             // Appendix A of its documentation.
             kind: |error| match error.code().as_deref() {
                 Some("40001" | "40P01") => ErrorKind::Conflict,
@@ -84,7 +97,7 @@ macro_rules! databases {
         );
         pool!(
             $mysql, $sqlx::MySqlPool,
-            query: $query, time: super::mysql::in_range,
+            query: $query, time: super::mysql::in_range, integer: try_get,
             // A deadlock, and MariaDB's `innodb_snapshot_isolation`; a lock that took too long; an unknown table or schema.
             kind: |error| match error.try_downcast_ref().map($sqlx::mysql::MySqlDatabaseError::number) {
                 Some(1213 | 1020) => ErrorKind::Conflict,
