@@ -51,7 +51,8 @@ pub struct RefreshInfo {
 pub enum Outcome {
     /// The session is extended.
     Refreshed,
-    /// It was extended less than an interval ago, or another request is writing it just now.
+    /// It was extended less than an interval ago, or another request is writing it just now, or has just given it another
+    /// lifetime.
     NotDue,
     /// The policy says no; with tower-sessions' layer alone, the response may, too.
     Skipped(SkipReason),

@@ -159,6 +159,14 @@ impl Extension {
         }
     }
 
+    /// To `expiry`, if the session ends earlier.
+    pub(crate) fn always(expiry: Millis) -> Self {
+        Self {
+            expiry,
+            due_before: expiry,
+        }
+    }
+
     /// When a session ends at the earliest that is not due.
     pub(crate) fn at_least(&self) -> Millis {
         self.due_before.min(self.expiry)

@@ -9,7 +9,7 @@ use crate::{
     request::Handle,
     schedule::{Extension, Millis},
     session::SessionError,
-    store::TouchResult,
+    store::{LiveSession, SessionId, TouchResult},
 };
 
 /// A refresh that is due, its user not known yet.
@@ -39,28 +39,12 @@ pub(crate) async fn examine(
     see(found.lifetime);
     let (expiry, end) = (found.expiry, found.lifetime.end);
     let arrived = request.now();
-    // One that ends at its end, or later than an extension just now would make it, does not tell when it was extended.
-    let is_rolling = end != Some(expiry);
-    let refreshed_at = (found.lifetime.idle)
-        .map(|idle| expiry.saturating_sub(idle))
-        .filter(|at| is_rolling && *at <= arrived);
     let extension = found.lifetime.extension(arrived, interval);
-    let skip = match (inactivity, extension) {
-        (Some(inactivity), _) => Some(inactivity.into()),
-        (None, None) => Some(SkipReason::FixedExpiry),
-        (None, Some(_)) => None,
-    };
-    let unrefreshed = RefreshInfo {
-        refreshed: false,
-        refreshed_at: refreshed_at.map(Into::into),
-        expires_at: Some(expiry.into()),
-        ends_at: end.map(Into::into),
-        outcome: skip.map_or(Outcome::NotDue, Outcome::Skipped),
-    };
+    let unrefreshed = unrefreshed(&found, inactivity, arrived);
     // If it is not: its record has to say what its absolute limit counts from, and a touch sees to that.
     let is_counted = found.is_counted || inactivity.is_some();
     let extension = extension.unwrap_or(Extension::to(expiry, end, interval));
-    if is_counted && (skip.is_some() || !extension.is_due(expiry)) {
+    if is_counted && (unrefreshed.outcome != Outcome::NotDue || !extension.is_due(expiry)) {
         return Ok(Finding::Settled(unrefreshed));
     }
     Ok(Finding::Due(Box::new(TouchRefresh {
@@ -72,7 +56,42 @@ pub(crate) async fn examine(
     })))
 }
 
-/// The same for a session that may have been held for long, and the refresh.
+/// What is true of a session that is not refreshed.
+fn unrefreshed(
+    found: &LiveSession,
+    inactivity: Option<Inactivity>,
+    arrived: Millis,
+) -> RefreshInfo {
+    let (expiry, Lifetime { idle, end, .. }) = (found.expiry, found.lifetime);
+    // One that ends at its end, or later than an extension just now would make it, does not tell when it was extended.
+    let is_rolling = end != Some(expiry);
+    let refreshed_at = idle
+        .map(|idle| expiry.saturating_sub(idle))
+        .filter(|at| is_rolling && *at <= arrived);
+    let outcome = match (inactivity, idle) {
+        (Some(inactivity), _) => Outcome::Skipped(inactivity.into()),
+        (None, None) => Outcome::Skipped(SkipReason::FixedExpiry),
+        (None, Some(_)) => Outcome::NotDue,
+    };
+    RefreshInfo {
+        refreshed: false,
+        refreshed_at: refreshed_at.map(Into::into),
+        expires_at: Some(expiry.into()),
+        ends_at: end.map(Into::into),
+        outcome,
+    }
+}
+
+/// Asks the store for what others have made of the session since it was loaded.
+async fn look_again(handle: &Handle) -> Result<Option<LiveSession>, SessionError> {
+    let Handle { session, request } = handle;
+    if let Some(id) = session.id() {
+        request.look_again(SessionId(id)).await?;
+    }
+    request.find(session).await
+}
+
+/// Whether a refresh is due, as [`examine`] says, of a session that may have been held for long, and the refresh.
 ///
 /// What is known of it says whether a refresh can be due. Others may have extended it since, have logged it out, or have
 /// given it another lifetime: then the store is asked.
@@ -86,7 +105,7 @@ pub(crate) async fn touch_again(
     {
         return Ok(info);
     }
-    request.look_again(session).await?;
+    look_again(handle).await?;
     Ok(match examine(handle, interval, None, drop).await? {
         Finding::Due(due) => due.refresh().await,
         Finding::Settled(info) if info.expires_at.is_none() => {
@@ -102,9 +121,22 @@ impl TouchRefresh {
         self.expiry.since(self.arrived)
     }
 
+    /// What is true of the session after another request has given it another lifetime.
+    async fn seen_again(&self) -> RefreshInfo {
+        match look_again(&self.handle).await {
+            Ok(Some(found)) => unrefreshed(&found, None, self.arrived),
+            Ok(None) => RefreshInfo::without_session(Outcome::Gone),
+            Err(error) => {
+                events::load_failed(error);
+                RefreshInfo::without_session(Outcome::Unavailable)
+            }
+        }
+    }
+
     pub(crate) async fn refresh(self) -> RefreshInfo {
         let Handle { session, request } = &self.handle;
-        let info = match request.touch(session, self.extension).await {
+        let touched = request.touch(session, self.expiry, self.extension).await;
+        let info = match touched {
             TouchResult::Done if self.extension.is_due(self.expiry) => RefreshInfo {
                 refreshed: true,
                 refreshed_at: Some(self.arrived.into()),
@@ -129,6 +161,8 @@ impl TouchRefresh {
                 refreshed_at: None,
                 ..self.unrefreshed
             },
+            // What he has done to it, the store knows.
+            TouchResult::Shortened => self.seen_again().await,
             TouchResult::Gone => RefreshInfo::without_session(Outcome::Gone),
             TouchResult::Failed => self.unrefreshed.with(Outcome::Unavailable),
         };

@@ -1,6 +1,7 @@
 //! A request whose future is dropped at any point: the next request mends what is left half done.
 
 use std::{
+    ops::RangeInclusive,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -91,10 +92,10 @@ impl Touch for Pausing {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> std::result::Result<Touched, BoxError> {
-        paused(self.store.touch(id, due_before, expiry)).await
+        paused(self.store.touch(id, due, expiry)).await
     }
 }
 

@@ -1,20 +1,21 @@
 //! How long sessions live: what the application says of one session, absolute limits, and requests that are no activity.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, convert::Infallible, ops::RangeInclusive, sync::Arc};
 
 use async_trait::async_trait;
 use axum::{
     Router,
-    extract::{Path, Request},
+    extract::{FromRequestParts, Path, Request},
+    http::request::Parts,
     middleware::{Next, from_fn},
     response::Response,
     routing::{get, post},
 };
 use session_refresh::{
-    Policy, RefreshLayer, SessionLifetime, session_refresh,
+    Policy, RefreshLayer, SessionLifetime, SessionUser, session_refresh,
     store::{SessionId, Touch, Touched},
 };
-use session_refresh_tests::{Client, Counts, Gate, Owned, Sessions, Setup, Site};
+use session_refresh_tests::{Client, Counts, FoundAtGate, Gate, Owned, Sessions, Setup, Site};
 use time::{Duration, OffsetDateTime};
 use tower_sessions::{
     Expiry, Session, SessionStore,
@@ -34,6 +35,7 @@ on_touching_stores![
     a_lifetime_is_the_layers_again_if_none_is_set,
     a_lifetime_that_is_set_again_writes_nothing,
     a_lifetime_that_another_request_has_set_holds_at_once,
+    a_lifetime_that_another_request_has_set_is_not_refreshed_away,
     a_lifetime_holds_in_another_process_and_after_a_restart,
     a_handler_that_saves_itself_keeps_its_lifetime,
     a_session_from_before_gets_a_lifetime_of_its_own,
@@ -378,6 +380,68 @@ async fn a_lifetime_that_another_request_has_set_holds_at_once<K: Sessions>(sess
         .await;
     assert_eq!(answer.cookie_age(), Some(Duration::HOUR));
     assert!(about(site.left(&client).await, Duration::HOUR));
+}
+
+async fn a_lifetime_that_another_request_has_set_is_not_refreshed_away<K: Sessions>(sessions: K) {
+    #[session_refresh(interval = "24h", user = FoundAtGate)]
+    async fn looked_up() {}
+
+    /// Whose extractor loads the session once more.
+    struct Reloads;
+
+    impl SessionUser for Reloads {}
+
+    impl<S: Sync> FromRequestParts<S> for Reloads {
+        type Rejection = Infallible;
+
+        async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+            FoundAtGate::from_request_parts(parts, state).await?;
+            parts
+                .extensions
+                .get::<Session>()
+                .unwrap()
+                .load()
+                .await
+                .unwrap();
+            Ok(Self)
+        }
+    }
+
+    #[session_refresh(interval = "24h", user = Reloads)]
+    async fn reloaded() {}
+
+    async fn saves(session: Session, gate: axum::Extension<Gate>) {
+        session.load().await.unwrap();
+        gate.pass().await;
+        session.save().await.unwrap();
+    }
+
+    let routes = (routes())
+        .route("/looked_up", get(looked_up))
+        .route("/reloaded", get(reloaded))
+        .route("/saves", get(saves));
+    let site = Setup::new(routes)
+        .without_user_source()
+        .expiry(Expiry::OnInactivity(14 * DAY))
+        .on(sessions)
+        .start()
+        .await;
+    // Whether it is refreshed, or saved as it was.
+    for path in ["/looked_up", "/reloaded", "/saves"] {
+        let client = entered(&site, "plainly").await;
+        site.clock.advance(2 * DAY);
+        let answer = site
+            .during(&client, path, async {
+                client.post("/enter/hour").await;
+            })
+            .await;
+        assert!(about(site.left(&client).await, Duration::HOUR), "{path}");
+        if path != "/saves" {
+            assert_eq!(answer.outcome(), "not_due", "{path}");
+            let left = answer.expires_at().unwrap() - site.clock.now();
+            assert!(about(left, Duration::HOUR), "{path}");
+        }
+    }
 }
 
 async fn a_lifetime_holds_in_another_process_and_after_a_restart<K: Sessions>(sessions: K) {
@@ -1006,15 +1070,18 @@ impl Touch for Theirs {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> Result<Touched, axum::BoxError> {
         let mut records = self.0.lock().await;
         let Some(record) = records.get_mut(&id.into()) else {
             return Ok(Touched::Gone);
         };
-        if record.expiry_date > due_before || record.expiry_date >= expiry {
+        if record.expiry_date > *due.end() || record.expiry_date >= expiry {
             return Ok(Touched::NotDue);
+        }
+        if record.expiry_date < *due.start() {
+            return Ok(Touched::Shortened);
         }
         record.expiry_date = expiry;
         Ok(Touched::Done)

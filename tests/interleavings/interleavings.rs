@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -111,7 +112,7 @@ fn of_one_session_one_is_written_at_a_time() {
                 let (store, id) = (store.clone(), SessionId::from(record.id));
                 tokio::spawn(async move {
                     store
-                        .touch(id, hours(10), hours(expiry))
+                        .touch(id, hours(10)..=hours(10), hours(expiry))
                         .await
                         .expect("memory is there")
                 })
@@ -150,7 +151,12 @@ fn who_goes_away_keeps_nobody_from_writing() {
         let record = created(&store).await;
         let tasks = [20, 21, 22].map(|expiry| {
             let (store, id) = (store.clone(), SessionId::from(record.id));
-            tokio::spawn(async move { store.touch(id, hours(expiry), hours(expiry)).await.ok() })
+            tokio::spawn(async move {
+                store
+                    .touch(id, hours(10)..=hours(expiry), hours(expiry))
+                    .await
+                    .ok()
+            })
         });
         tasks[0].abort();
         yield_now().await;
@@ -204,7 +210,7 @@ impl Touch for Stalling {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> std::result::Result<Touched, BoxError> {
         let Touches {
@@ -229,7 +235,7 @@ impl Touch for Stalling {
             .await
             .expect("it is never closed")
             .forget();
-        self.store.touch(id, due_before, expiry).await
+        self.store.touch(id, due, expiry).await
     }
 }
 

@@ -75,6 +75,8 @@ impl Terms {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Touch {
     pub no: No,
+    /// When the session ended by what the request knew.
+    seen: Hours,
     due_before: Hours,
     expires: Hours,
     /// Of a session from before its absolute limit: what its record said, and since when that counts.
@@ -88,6 +90,8 @@ enum Touched {
     Gone,
     /// Somebody else is writing the session, and the store does not wait.
     Busy,
+    /// Somebody else has given it another lifetime.
+    Shortened,
     Failed,
 }
 
@@ -98,6 +102,7 @@ fn touch(store: &mut Store, touch: Touch) -> Touched {
     };
     let is_due = record.expires <= touch.due_before && record.expires < touch.expires;
     match touch.first {
+        None if is_due && record.expires < touch.seen => return Touched::Shortened,
         None if is_due => {}
         Some((was, started)) if was == record.terms => record.terms.started = Some(started),
         _ => return Touched::NotDue,
@@ -159,6 +164,8 @@ pub struct Request {
 pub enum Stage {
     Decide,
     Touch(Extension),
+    /// What has another request made of the session that arrived then?
+    LookAgain(Hours),
     Act,
     Look,
     Save,
@@ -225,6 +232,7 @@ impl World {
         request.stage = match request.stage {
             Stage::Decide => request.decide(here),
             Stage::Touch(extension) => request.refresh(extension, here),
+            Stage::LookAgain(arrived) => request.look_again(arrived, here),
             Stage::Act => request.act(here),
             Stage::Look => request.look(here),
             Stage::Save | Stage::Write => request.save(here),
@@ -387,24 +395,11 @@ impl Request {
             self.answer.info = Some(Info::without_session("no_session"));
             return Stage::Act;
         }
+        self.answer.info = Some(self.unrefreshed(here.now, here));
         let known = self.known.as_ref().expect("it was loaded just now");
         self.data = Some(known.data.clone());
-        let last = self.terms.last(&here.layer);
         let expires = self.terms.until_last(&here.layer, known.expires);
         let idle = self.terms.idle(&here.layer);
-        let outcome = match policy {
-            Policy::Passive => "passive",
-            Policy::Prefetch => "prefetch",
-            _ if idle.is_none() => "fixed_expiry",
-            _ => "not_due",
-        };
-        self.answer.info = Some(Info {
-            outcome,
-            refreshed_at: (idle.map(|idle| expires - idle))
-                .filter(|at| last != Some(expires) && *at <= here.now),
-            expires_at: Some(expires),
-            ends_at: last,
-        });
         let rolling = idle.map(|idle| here.now + idle);
         let end = rolling.unwrap_or(expires);
         let extension = Extension {
@@ -422,6 +417,47 @@ impl Request {
             is_due,
             ..extension
         })
+    }
+
+    /// What is true of a session that is there and is not refreshed.
+    fn unrefreshed(&self, arrived: Hours, here: &Here<'_>) -> Info {
+        let known = self.known.as_ref().expect("it is there");
+        let last = self.terms.last(&here.layer);
+        let expires = self.terms.until_last(&here.layer, known.expires);
+        let idle = self.terms.idle(&here.layer);
+        let outcome = match self.ask.policy {
+            Policy::Passive => "passive",
+            Policy::Prefetch => "prefetch",
+            _ if idle.is_none() => "fixed_expiry",
+            _ => "not_due",
+        };
+        Info {
+            outcome,
+            refreshed_at: (idle.map(|idle| expires - idle))
+                .filter(|at| last != Some(expires) && *at <= arrived),
+            expires_at: Some(expires),
+            ends_at: last,
+        }
+    }
+
+    /// The session's end and lifetime, as the store has them by now. Its data stays as it was loaded.
+    fn load_again(&mut self, here: &mut Here<'_>) -> bool {
+        let data = self.known.take().map(|known| known.data);
+        let is_there = self.load(here);
+        if let (Some(known), Some(data)) = (&mut self.known, data) {
+            known.data = data;
+        }
+        is_there
+    }
+
+    fn look_again(&mut self, arrived: Hours, here: &mut Here<'_>) -> Stage {
+        self.answer.info = Some(if self.load_again(here) {
+            self.unrefreshed(arrived, here)
+        } else {
+            self.is_absent = true;
+            Info::without_session("gone")
+        });
+        Stage::Act
     }
 
     /// The user decides, and then the store.
@@ -469,6 +505,7 @@ impl Request {
                     }
                 }
                 Touched::Gone => Info::without_session("gone"),
+                Touched::Shortened => return Stage::LookAgain(extension.arrived),
                 // What he does to it is not known.
                 Touched::Busy => Info {
                     refreshed_at: None,
@@ -496,6 +533,7 @@ impl Request {
         let no = self.id.expect("what is known has an id");
         let plain = Touch {
             no,
+            seen: known.expires,
             due_before,
             expires,
             first: None,
@@ -759,8 +797,12 @@ impl Request {
         }
         let is_at_end = self.stage != Stage::Act;
         let extends = !is_at_end || !(self.has_set_expiry || self.is_refreshed());
-        if extends && !self.is_passive {
-            self.touch(end, end, here);
+        if extends && !self.is_passive && self.touch(end, end, here) == Touched::Shortened {
+            // It is extended by the lifetime that somebody else has given it.
+            if self.load_again(here) {
+                let end = self.terms.end(&here.layer, here.now);
+                self.touch(end, end, here);
+            }
         }
     }
 

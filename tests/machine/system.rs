@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicI64, Ordering},
@@ -52,7 +53,7 @@ struct LateTouches {
 
 #[derive(Clone, Debug)]
 enum LateTouch {
-    Plain(SessionId, OffsetDateTime, OffsetDateTime),
+    Plain(SessionId, RangeInclusive<OffsetDateTime>, OffsetDateTime),
     First(FirstTouch),
 }
 
@@ -86,9 +87,7 @@ impl<S: Touch> Faulty<S> {
     async fn land(&self, late: usize) {
         let touch = self.touches().under_way.remove(late);
         match touch {
-            LateTouch::Plain(id, due_before, expiry) => {
-                self.store.touch(id, due_before, expiry).await.map(drop)
-            }
+            LateTouch::Plain(id, due, expiry) => self.store.touch(id, due, expiry).await.map(drop),
             LateTouch::First(touch) => self.store.touch_first(touch).await.map(drop),
         }
         .expect("the store is up");
@@ -128,11 +127,11 @@ impl<S: Touch> Touch for Faulty<S> {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> Result<Touched, BoxError> {
-        self.keep_back(id, LateTouch::Plain(id, due_before, expiry))?;
-        self.store.touch(id, due_before, expiry).await
+        self.keep_back(id, LateTouch::Plain(id, due.clone(), expiry))?;
+        self.store.touch(id, due, expiry).await
     }
 
     fn latest_expiry(&self) -> OffsetDateTime {

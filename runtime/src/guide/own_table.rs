@@ -1,6 +1,6 @@
 //! Sessions in an application's own table, on sqlx and PostgreSQL.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use async_trait::async_trait;
 use axum::BoxError;
@@ -22,34 +22,37 @@ impl Touch for UserSessions {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> std::result::Result<Touched, BoxError> {
         // One statement: whatever happens to the row meanwhile happens before it or after it. It waits for no lock, after
         // which the session might have ended.
-        let touch = "update user_sessions set expires_at = $3 where id in \
+        let touch = "update user_sessions set expires_at = $4 where id in \
             (select id from user_sessions where id = $1 \
-             and expires_at > clock_timestamp() and expires_at <= $2 and expires_at < $3 \
+             and expires_at > clock_timestamp() and expires_at between $2 and $3 and expires_at < $4 \
              for no key update skip locked)";
         let touch = query(touch)
             .bind(id.to_string())
-            .bind(due_before)
+            .bind(due.start())
+            .bind(due.end())
             .bind(expiry);
         if touch.execute(&self.0).await?.rows_affected() == 1 {
             return Ok(Touched::Done);
         }
-        let is_due = "select expires_at <= $2 and expires_at < $3 from user_sessions \
+        let why = "select expires_at <= $3 and expires_at < $4, expires_at < $2 from user_sessions \
             where id = $1 and expires_at > clock_timestamp()";
-        let live: Option<(bool,)> = query_as(is_due)
+        let live: Option<(bool, bool)> = query_as(why)
             .bind(id.to_string())
-            .bind(due_before)
+            .bind(due.start())
+            .bind(due.end())
             .bind(expiry)
             .fetch_optional(&self.0)
             .await?;
         Ok(match live {
             None => Touched::Gone,
-            Some((false,)) => Touched::NotDue,
-            Some((true,)) => Touched::Busy,
+            Some((false, _)) => Touched::NotDue,
+            Some((true, true)) => Touched::Shortened,
+            Some((true, false)) => Touched::Busy,
         })
     }
 }

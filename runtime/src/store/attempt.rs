@@ -134,6 +134,8 @@ impl Attempts {
             let ends_at_least = match touched {
                 Touched::Done => theirs.expiry,
                 Touched::NotDue => theirs.at_least(),
+                // He may have seen the session before it was shortened, and this request after.
+                Touched::Shortened => continue,
                 Touched::Gone | Touched::Busy => return Ok(touched),
             };
             if ends_at_least >= extension.at_least() {
@@ -564,6 +566,8 @@ mod tests {
                 },
                 Touched::Gone,
             ),
+            // Whoever loads it now may have seen that.
+            (Touched::Shortened, EXTENSION, Touched::Done),
         ] {
             let attempts = Attempts::default();
             let work = Box::pin(async move {

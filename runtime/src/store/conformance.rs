@@ -11,7 +11,7 @@
 //! #     async fn delete(&self, _: &Id) -> Result<()> { Ok(()) }
 //! # }
 //! # impl session_refresh::store::Touch for MyStore {
-//! #     async fn touch(&self, _: session_refresh::store::SessionId, _: time::OffsetDateTime, _: time::OffsetDateTime) -> std::result::Result<session_refresh::store::Touched, axum::BoxError> { unimplemented!() }
+//! #     async fn touch(&self, _: session_refresh::store::SessionId, _: std::ops::RangeInclusive<time::OffsetDateTime>, _: time::OffsetDateTime) -> std::result::Result<session_refresh::store::Touched, axum::BoxError> { unimplemented!() }
 //! # }
 //! # async fn f() { let my_store = MyStore;
 //! // #[tokio::test]
@@ -22,6 +22,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
+    ops::RangeInclusive,
 };
 
 use serde_json::{Value, json};
@@ -206,7 +207,7 @@ async fn forgets_what_has_expired<R, S: Touch + StoreOf<R>>(store: &S) {
     );
     let expiry = now() + Duration::hours(1);
     assert_eq!(
-        touch(store, record.id, expiry, expiry).await,
+        touch(store, record.id, until(expiry), expiry).await,
         Touched::Gone,
         "a touch revives nothing"
     );
@@ -217,14 +218,19 @@ async fn forgets_what_has_expired<R, S: Touch + StoreOf<R>>(store: &S) {
     );
 }
 
+/// Whatever expires by then.
+fn until(time: OffsetDateTime) -> RangeInclusive<OffsetDateTime> {
+    OffsetDateTime::UNIX_EPOCH..=time
+}
+
 async fn touch<S: Touch>(
     store: &S,
     id: SessionId,
-    due_before: OffsetDateTime,
+    due: RangeInclusive<OffsetDateTime>,
     expiry: OffsetDateTime,
 ) -> Touched {
     store
-        .touch(id, due_before, expiry)
+        .touch(id, due, expiry)
         .await
         .expect("a record can be touched")
 }
@@ -233,7 +239,10 @@ async fn a_touch_moves_the_expiry_alone<R, S: Touch + StoreOf<R>>(store: &S) {
     let mut record = created(store, Duration::hours(1)).await;
     for hours in [2, 30 * 24] {
         let expiry = now() + Duration::hours(hours);
-        assert_eq!(touch(store, record.id, expiry, expiry).await, Touched::Done);
+        assert_eq!(
+            touch(store, record.id, until(expiry), expiry).await,
+            Touched::Done
+        );
         record.expiry_date = expiry;
         assert_same(
             loaded(store, record.id).await,
@@ -249,17 +258,22 @@ async fn a_touch_is_conditional<R, S: Touch + StoreOf<R>>(store: &S) {
     let millisecond = Duration::milliseconds(1);
     let later = current + Duration::hours(1);
     assert_eq!(
-        touch(store, id, current - millisecond, later).await,
+        touch(store, id, until(current - millisecond), later).await,
         Touched::NotDue,
-        "it expires after `due_before`"
+        "it expires after `due`"
     );
     assert_eq!(
-        touch(store, id, later, current - millisecond).await,
+        touch(store, id, current + millisecond..=later, later).await,
+        Touched::Shortened,
+        "it expires before `due`"
+    );
+    assert_eq!(
+        touch(store, id, until(later), current - millisecond).await,
         Touched::NotDue,
         "a touch never shortens"
     );
     assert_eq!(
-        touch(store, id, later, current).await,
+        touch(store, id, until(later), current).await,
         Touched::NotDue,
         "a touch that changes nothing is not due"
     );
@@ -269,26 +283,32 @@ async fn a_touch_is_conditional<R, S: Touch + StoreOf<R>>(store: &S) {
         "what is not due is left alone",
     );
     assert_eq!(
-        touch(store, id, current, later).await,
+        touch(store, id, until(current), later).await,
         Touched::Done,
-        "it expires just at `due_before`"
+        "it expires just at the end of `due`"
     );
     assert_eq!(
-        touch(store, id, current, later + millisecond).await,
+        touch(store, id, until(current), later + millisecond).await,
         Touched::NotDue,
         "it has been extended"
     );
 
     let unknown = new_id();
     assert_eq!(
-        touch(store, unknown, later, later).await,
+        touch(store, unknown, until(later), later).await,
         Touched::Gone,
         "there is no such record"
     );
     assert_eq!(loaded(store, unknown).await, None, "a touch never creates");
+    let last = later + millisecond;
+    assert_eq!(
+        touch(store, id, later..=last, last).await,
+        Touched::Done,
+        "it expires just at the beginning of `due`"
+    );
     store.delete(id).await.expect("a record can be deleted");
     assert_eq!(
-        touch(store, id, later + millisecond, later + millisecond).await,
+        touch(store, id, until(last), last).await,
         Touched::Gone,
         "it was deleted"
     );
@@ -321,12 +341,12 @@ async fn of_racing_touches_one_is_done<R, S: Touch + StoreOf<R> + Clone>(store: 
         let record = created(store, Duration::hours(1)).await;
         let mut racers = JoinSet::new();
         for racer in 0..RACERS {
-            let (store, id, due_before) = (store.clone(), record.id, record.expiry_date);
+            let (store, id, current) = (store.clone(), record.id, record.expiry_date);
             // Each a little later than the one before, as racing requests are.
-            let expiry = due_before
+            let expiry = current
                 + Duration::hours(1)
                 + Duration::milliseconds(i64::try_from(racer).unwrap_or(0));
-            racers.spawn(async move { touch(&store, id, due_before, expiry).await });
+            racers.spawn(async move { touch(&store, id, current..=current, expiry).await });
         }
         let results = racers.join_all().await;
         let count = |touched| results.iter().filter(|result| **result == touched).count();
@@ -344,9 +364,9 @@ async fn a_touch_loses_no_racing_save<R, S: Touch + StoreOf<R> + Clone>(store: &
         let record = created(store, Duration::hours(1)).await;
         let mut changed = record.clone();
         changed.data.insert("changed".into(), json!(round));
-        let (toucher, id, due_before) = (store.clone(), record.id, record.expiry_date);
+        let (toucher, id, current) = (store.clone(), record.id, record.expiry_date);
         let touching = tokio::spawn(async move {
-            touch(&toucher, id, due_before, due_before + Duration::hours(1)).await;
+            touch(&toucher, id, until(current), current + Duration::hours(1)).await;
         });
         store
             .save(changed.clone())
@@ -363,9 +383,9 @@ async fn a_touch_loses_no_racing_save<R, S: Touch + StoreOf<R> + Clone>(store: &
 async fn a_touch_undoes_no_racing_delete<R, S: Touch + StoreOf<R> + Clone>(store: &S) {
     for _ in 0..ROUNDS {
         let record = created(store, Duration::hours(1)).await;
-        let (toucher, id, due_before) = (store.clone(), record.id, record.expiry_date);
+        let (toucher, id, current) = (store.clone(), record.id, record.expiry_date);
         let touching = tokio::spawn(async move {
-            touch(&toucher, id, due_before, due_before + Duration::hours(1)).await;
+            touch(&toucher, id, until(current), current + Duration::hours(1)).await;
         });
         store
             .delete(record.id)

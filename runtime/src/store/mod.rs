@@ -67,7 +67,9 @@ pub use redis_client::RedisClient;
 #[doc(hidden)]
 pub use release::{Record, StoreError};
 pub use release::{SessionId, StoreOf};
-pub(crate) use request_session::{Clock, Common, Handled, RequestSession, TouchResult};
+pub(crate) use request_session::{
+    Clock, Common, Handled, LiveSession, RequestSession, TouchResult,
+};
 pub(crate) use request_store::ReleasedStore;
 pub use request_store::RequestStore;
 pub use serialized::Serialized;

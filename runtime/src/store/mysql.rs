@@ -14,8 +14,8 @@ use time::OffsetDateTime;
 use super::{
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
     sql::{
-        ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, in_a_schema, parameters,
-        sql_store,
+        BUSY, ErrorKind, NOT_DUE, PAGE, Pool, SHORTENED, Statements, Table, Value, checked_name,
+        in_a_schema, parameters, sql_store,
     },
     touch::{EncodedLoad, FirstTouch, Touch, Touched},
 };
@@ -65,7 +65,7 @@ pub struct MySqlStore<P> {
     touches: Arc<[TouchForm; 3]>,
     /// Which of them the server understands: those before it do not.
     form: Arc<AtomicUsize>,
-    is_due: Arc<str>,
+    why_not: Arc<str>,
 }
 
 /// The last of a `timestamp`.
@@ -114,14 +114,17 @@ fn statements(table: &str) -> Statements {
     }
 }
 
-/// id, due before, expiry.
+/// id, due until, expiry.
 const IS_DUE: &str =
     "id = ? and unix_timestamp(expiry_date) <= ? / 1000 and unix_timestamp(expiry_date) < ? / 1000";
+
+/// due from.
+const IS_AS_SEEN: &str = "unix_timestamp(expiry_date) >= ? / 1000";
 
 /// A way to write a touch.
 struct TouchForm {
     statement: Arc<str>,
-    /// Whether it takes the expiry first, and then what [`IS_DUE`] takes, or the other way around.
+    /// Whether it takes the expiry first, and then what [`IS_DUE`] and [`IS_AS_SEEN`] take, or the other way around.
     expiry_first: bool,
 }
 
@@ -131,15 +134,16 @@ fn touches(table: &str) -> [TouchForm; 3] {
     // the whole row, twice.
     let without_waiting = format!(
         "set statement innodb_lock_wait_timeout = 0 for \
-         update {table} set expiry_date = {TIME} where {IS_DUE} and {IS_LIVE}"
+         update {table} set expiry_date = {TIME} where {IS_DUE} and {IS_AS_SEEN} and {IS_LIVE}"
     );
     // MySQL's from 8.0.1.
     let skipping = format!(
-        "update {table} session join (select id from {table} where {IS_DUE} and {IS_LIVE} for update skip locked) due \
+        "update {table} session join (select id from {table} where {IS_DUE} and {IS_AS_SEEN} and {IS_LIVE} for update skip locked) due \
          on due.id = session.id set expiry_date = {TIME}"
     );
-    let waiting =
-        format!("update {table} set expiry_date = {TIME} where {IS_DUE} and {IS_STILL_LIVE}");
+    let waiting = format!(
+        "update {table} set expiry_date = {TIME} where {IS_DUE} and {IS_AS_SEEN} and {IS_STILL_LIVE}"
+    );
     [(without_waiting, true), (skipping, false), (waiting, true)].map(
         |(statement, expiry_first)| TouchForm {
             statement: statement.into(),
@@ -153,8 +157,9 @@ impl<P: MySqlPool> MySqlStore<P> {
         Self {
             touches: Arc::new(touches(&name)),
             form: Arc::default(),
-            is_due: format!(
-                "select cast({IS_DUE} as signed), '' from {name} where id = ? and {IS_LIVE}"
+            why_not: format!(
+                "select cast(case when not ({IS_DUE}) then {NOT_DUE} when {IS_AS_SEEN} then {BUSY} else {SHORTENED} end as signed), '' \
+                 from {name} where id = ? and {IS_LIVE}"
             )
             .into(),
             table: Table::new(pool, "MySqlStore", statements(&name), name),
@@ -194,23 +199,21 @@ impl<P: MySqlPool> MySqlStore<P> {
     async fn touch_row(
         &self,
         id: &str,
-        due_before: Millis,
-        expiry: Millis,
+        [from, to, expiry]: [Value<'_>; 3],
     ) -> Result<Touched, P::Error> {
-        let Self { table, is_due, .. } = self;
-        let (due_before, expiry) = (Value::time(due_before), Value::time(expiry));
+        let Self { table, why_not, .. } = self;
         loop {
             let form = self.form.load(Ordering::Relaxed);
             let TouchForm {
                 statement,
                 expiry_first,
             } = &self.touches[form];
-            let mut values = [expiry, Value::Text(id), due_before, expiry];
+            let mut values = [expiry, Value::Text(id), to, expiry, from];
             if !expiry_first {
                 values.rotate_left(1);
             }
-            let row = [Value::Text(id), due_before, expiry, Value::Text(id)];
-            match table.touch(statement, &values, is_due, &row).await {
+            let row = [Value::Text(id), to, expiry, from, Value::Text(id)];
+            match table.touch(statement, &values, why_not, &row).await {
                 Err(error)
                     if P::kind(&error) == ErrorKind::Syntax && form + 1 < self.touches.len() =>
                 {

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use super::{
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
     sql::{
-        ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, in_a_schema, parameters,
-        sql_store,
+        BUSY, ErrorKind, NOT_DUE, PAGE, Pool, SHORTENED, Statements, Table, Value, checked_name,
+        in_a_schema, parameters, sql_store,
     },
     touch::{EncodedLoad, FirstTouch, TRIES, Touch, Touched},
 };
@@ -117,26 +117,30 @@ fn statements(table: &str) -> Statements {
     }
 }
 
-/// id, due before, expiry → what it did. In one statement, and so in one round trip.
+/// id, due from and until, expiry → what it did. In one statement, and so in one round trip.
 fn touch(table: &str, is_synchronous: bool) -> Arc<str> {
-    let (due_before, expiry) = (time(2), time(3));
+    let (from, to, expiry) = (time(2), time(3), time(4));
     let commit = if is_synchronous {
         "''"
     } else {
         "set_config('synchronous_commit', 'off', true)"
     };
-    let is_due = format!("expiry_date <= {due_before} and expiry_date < {expiry}");
+    let is_as_seen = format!("expiry_date >= {from}");
+    let is_due = format!("expiry_date <= {to} and expiry_date < {expiry}");
     format!(
         "with due as (
             select id from {table}
-            where id = $1 and {is_due} and {IS_LIVE}
+            where id = $1 and {is_as_seen} and {is_due} and {IS_LIVE}
             for no key update skip locked
         ), touched as (
             update {table} as session set expiry_date = {expiry} from due where session.id = due.id returning 1
         )
         select coalesce(
             (select {DONE} from touched),
-            (select case when {is_due} then {BUSY} else {NOT_DUE} end from {table} where id = $1 and {IS_LIVE}),
+            (
+                select case when not ({is_due}) then {NOT_DUE} when {is_as_seen} then {BUSY} else {SHORTENED} end
+                from {table} where id = $1 and {IS_LIVE}
+            ),
             {GONE}
         )::bigint, ({commit})::bytea"
     )
@@ -144,10 +148,7 @@ fn touch(table: &str, is_synchronous: bool) -> Arc<str> {
 }
 
 const DONE: i64 = 3;
-/// Somebody else has the row locked.
-const BUSY: i64 = 2;
-const NOT_DUE: i64 = 1;
-const GONE: i64 = 0;
+const GONE: i64 = 4;
 
 impl<P: PostgresPool> PostgresStore<P> {
     fn in_table(pool: P, name: String) -> Self {
@@ -212,18 +213,14 @@ impl<P: PostgresPool> PostgresStore<P> {
     async fn touch_row(
         &self,
         id: &str,
-        due_before: Millis,
-        expiry: Millis,
+        [from, to, expiry]: [Value<'_>; 3],
     ) -> Result<Touched, P::Error> {
-        let values = [
-            Value::Text(id),
-            Value::time(due_before),
-            Value::time(expiry),
-        ];
+        let values = [Value::Text(id), from, to, expiry];
         Ok(match self.table.pool.row(&self.touch, &values).await? {
             Some((DONE, _)) => Touched::Done,
             Some((NOT_DUE, _)) => Touched::NotDue,
             Some((BUSY, _)) => Touched::Busy,
+            Some((SHORTENED, _)) => Touched::Shortened,
             _ => Touched::Gone,
         })
     }

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    ops::RangeInclusive,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -101,18 +102,19 @@ impl Script {
     }
 }
 
-/// ARGV: due before, expiry, and that as the [`end`](encoded::end) of a record. Answers 1 for done, 0 for not due and -2, as Redis
-/// does, for gone. A key that never expires is never due. The expiry first: a server that is out of memory refuses a
-/// script whose first write might need more.
+/// ARGV: due from and until, expiry, and that as the [`end`](encoded::end) of a record. Answers 1 for done, 0 for not due, 2 for
+/// shortened meanwhile and -2, as Redis does, for gone. A key that never expires is never due. The expiry first: a server that
+/// is out of memory refuses a script whose first write might need more.
 static TOUCH: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local now = redis.call('PEXPIRETIME', KEYS[1])
         if now == -2 then return now end
-        if now == -1 or now > tonumber(ARGV[1]) or now >= tonumber(ARGV[2]) then return 0 end
-        redis.call('PEXPIREAT', KEYS[1], ARGV[2])
+        if now == -1 or now > tonumber(ARGV[2]) or now >= tonumber(ARGV[3]) then return 0 end
+        if now < tonumber(ARGV[1]) then return 2 end
+        redis.call('PEXPIREAT', KEYS[1], ARGV[3])
         local form = '^\153' .. string.rep('\210....', 9) .. '$'
-        if string.find(redis.call('GETRANGE', KEYS[1], -#ARGV[3], -1), form) then
-            redis.call('SETRANGE', KEYS[1], redis.call('STRLEN', KEYS[1]) - #ARGV[3], ARGV[3])
+        if string.find(redis.call('GETRANGE', KEYS[1], -#ARGV[4], -1), form) then
+            redis.call('SETRANGE', KEYS[1], redis.call('STRLEN', KEYS[1]) - #ARGV[4], ARGV[4])
         end
         return 1",
     )
@@ -403,14 +405,16 @@ impl<C: RedisClient> Touch for RedisStore<C> {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> Result<Touched, BoxError> {
-        let (due_before, end, expiry) = (millis(due_before), encoded::end(expiry), millis(expiry));
-        let values = [due_before.as_bytes(), expiry.as_bytes(), &end];
+        let (end, expiry) = (encoded::end(expiry), millis(expiry));
+        let (from, to) = (millis(*due.start()), millis(*due.end()));
+        let values = [from.as_bytes(), to.as_bytes(), expiry.as_bytes(), &end];
         Ok(match self.run(&TOUCH, id, &values).await? {
             1 => Touched::Done,
             0 => Touched::NotDue,
+            2 => Touched::Shortened,
             _ => Touched::Gone,
         })
     }

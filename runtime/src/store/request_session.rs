@@ -4,6 +4,7 @@
 
 use std::{
     fmt,
+    ops::RangeInclusive,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -69,7 +70,7 @@ pub(super) trait ErasedStore: Send + Sync {
     fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<LoadedRecord>, StoreError>>;
 
     /// By itself: it may take longer than anybody waits.
-    fn touch(self: Arc<Self>, id: SessionId, due_before: Millis, expiry: Millis) -> Work;
+    fn touch(self: Arc<Self>, id: SessionId, due: RangeInclusive<Millis>, expiry: Millis) -> Work;
 
     /// The same.
     fn touch_first(self: Arc<Self>, touch: FirstTouch) -> Work;
@@ -148,6 +149,9 @@ struct Refreshed {
     ended: u64,
 }
 
+/// A store may keep an expiry no finer than this.
+const FINEST: Duration = Duration::SECOND;
+
 /// A handler that answers so soon after the refresh leaves no time to log out and in again.
 const JUST_NOW: Duration = Duration::milliseconds(500);
 
@@ -169,8 +173,8 @@ enum NextSave {
 pub(super) enum Save {
     /// The store has the data, and the session is not to be extended, or has been.
     Nothing,
-    /// The store has the data: its expiry is moved.
-    Touch { expiry: Millis },
+    /// The store has the data: its expiry is moved from where the request has seen it.
+    Touch { seen: Millis, expiry: Millis },
     /// The data has changed, or what the session keeps of its lifetime.
     Write {
         expiry: Millis,
@@ -186,6 +190,7 @@ pub(crate) enum TouchResult {
     Done,
     NotDue,
     Busy,
+    Shortened,
     Gone,
     /// The store failed, which was reported, or touches are paused since it has.
     Failed,
@@ -495,16 +500,26 @@ impl RequestSession {
             // It was set to what it is. That changes nothing, so it extends nothing.
             NextSave::AtEnd if state.said.expiry.is_some() => Save::Nothing,
             NextSave::Extended | NextSave::CookieOnly => Save::Nothing,
-            NextSave::Asked | NextSave::AtEnd => Save::Touch { expiry },
+            NextSave::Asked | NextSave::AtEnd => Save::Touch {
+                seen: known.expiry,
+                expiry,
+            },
         }
     }
 
+    /// Extends a session, unless it ends earlier by now than it was `seen` to: then somebody has said how long it is to live.
     pub(super) async fn touch_record(
         &self,
         id: SessionId,
+        seen: Millis,
         extension: Extension,
     ) -> Result<Touched, TouchFailed> {
         let attempts = &self.common.attempts;
+        let from = seen.saturating_sub(FINEST);
+        // Loaded once more by somebody else in this request.
+        if (self.state().known(id)).is_some_and(|known| known.expiry < from) {
+            return Ok(Touched::Shortened);
+        }
         if let Some(Counted {
             expiry,
             kept,
@@ -523,7 +538,7 @@ impl RequestSession {
             }
         }
         let Extension { expiry, due_before } = extension;
-        let touch = Arc::clone(&self.store).touch(id, due_before, expiry);
+        let touch = Arc::clone(&self.store).touch(id, from..=due_before, expiry);
         let touched = attempts.touch(id, extension, touch).await?;
         Ok(self.learn_touch(id, touched, expiry, None))
     }
@@ -656,13 +671,10 @@ impl RequestSession {
         (session.id()).is_some_and(|id| self.knows(SessionId(id)))
     }
 
-    /// Looks into the store for a session that has been held for long: others may have extended it, or set another lifetime.
+    /// Looks into the store once more, since others may have extended the session, or set another lifetime.
     ///
     /// The session keeps its data, and what that is compared with when it is saved.
-    pub(crate) async fn look_again(&self, session: &Session) -> Result<(), SessionError> {
-        let Some(id) = session.id().map(SessionId) else {
-            return Ok(());
-        };
+    pub(crate) async fn look_again(&self, id: SessionId) -> Result<(), SessionError> {
         let loaded = self.load(id).await?;
         let live = loaded.and_then(|loaded| self.live(&loaded).map(|expiry| (loaded.kept, expiry)));
         let Some((kept, expiry)) = live else {
@@ -688,7 +700,12 @@ impl RequestSession {
     }
 
     /// Moves the session's end if it is still there and due.
-    pub(crate) async fn touch(&self, session: &Session, extension: Extension) -> TouchResult {
+    pub(crate) async fn touch(
+        &self,
+        session: &Session,
+        seen: Millis,
+        extension: Extension,
+    ) -> TouchResult {
         let Some(id) = session.id().map(SessionId) else {
             return TouchResult::Gone;
         };
@@ -697,7 +714,7 @@ impl RequestSession {
             return TouchResult::Gone;
         }
         let ended = self.common.ended.load(Ordering::Relaxed);
-        match self.touch_record(id, extension).await {
+        match self.touch_record(id, seen, extension).await {
             Ok(Touched::Done) => {
                 let at = self.common.now();
                 self.state().refreshed = Some(Refreshed { id, at, ended });
@@ -706,6 +723,7 @@ impl RequestSession {
             Ok(Touched::NotDue) => TouchResult::NotDue,
             Ok(Touched::Gone) => TouchResult::Gone,
             Ok(Touched::Busy) => TouchResult::Busy,
+            Ok(Touched::Shortened) => TouchResult::Shortened,
             Err(TouchFailed) => TouchResult::Failed,
         }
     }

@@ -1,6 +1,6 @@
 //! The application's store, for one request: what tower-sessions' layer sees.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, ops::RangeInclusive, sync::Arc};
 
 use super::{
     attempt::Work,
@@ -9,7 +9,7 @@ use super::{
     request_session::{
         BoxFuture, Common, ErasedStore, LoadedRecord, RequestSession, Save, Written,
     },
-    touch::{EncodedLoad, FirstTouch, Touch, touch_first},
+    touch::{EncodedLoad, FirstTouch, Touch, Touched, touch_first},
 };
 use crate::{
     events,
@@ -105,10 +105,12 @@ impl<S: Touch + StoreOf<R>, R: 'static> ErasedStore for ReleasedStore<S, R> {
         Box::pin(self.load(id))
     }
 
-    fn touch(self: Arc<Self>, id: SessionId, due_before: Millis, expiry: Millis) -> Work {
+    fn touch(self: Arc<Self>, id: SessionId, due: RangeInclusive<Millis>, expiry: Millis) -> Work {
         Box::pin(async move {
-            let (due_before, expiry) = (due_before.into(), expiry.into());
-            self.store.touch(id, due_before, expiry).await
+            let (from, to) = due.into_inner();
+            self.store
+                .touch(id, from.into()..=to.into(), expiry.into())
+                .await
         })
     }
 
@@ -154,13 +156,17 @@ impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
         }
         match self.request.save(record) {
             Save::Nothing => {}
-            Save::Touch { expiry } => {
+            Save::Touch { seen, expiry } => {
+                let to = Extension::always(expiry);
                 // A failure is reported; a page that has changed nothing does not fail for it.
-                let to = Extension {
-                    expiry,
-                    due_before: expiry,
-                };
-                let _ = self.request.touch_record(id, to).await;
+                let touched = self.request.touch_record(id, seen, to).await;
+                if let Ok(Touched::Shortened) = touched
+                    && self.request.look_again(id).await.is_ok()
+                    && let Save::Touch { seen, expiry } = self.request.save(record)
+                {
+                    let to = Extension::always(expiry);
+                    let _ = self.request.touch_record(id, seen, to).await;
+                }
             }
             Save::Write {
                 expiry,

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     marker::PhantomData,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -227,15 +228,18 @@ impl<S: StoreOf<R>, R: 'static> Touch for Serialized<S, R> {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> Result<Touched, BoxError> {
         let touch = |store: Arc<S>| async move {
             let Some(mut record) = store.load(id).await? else {
                 return Ok(Touched::Gone);
             };
-            if record.expiry_date > due_before || record.expiry_date >= expiry {
+            if record.expiry_date > *due.end() || record.expiry_date >= expiry {
                 return Ok(Touched::NotDue);
+            }
+            if record.expiry_date < *due.start() {
+                return Ok(Touched::Shortened);
             }
             record.expiry_date = expiry;
             store.save(record).await?;

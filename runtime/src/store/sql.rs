@@ -101,6 +101,11 @@ pub(super) struct Statements {
     pub(super) delete_ended: Arc<str>,
 }
 
+/// Why a touch has changed nothing of a row that is there.
+pub(super) const NOT_DUE: i64 = 0;
+pub(super) const BUSY: i64 = 1;
+pub(super) const SHORTENED: i64 = 2;
+
 /// How many rows a sweep looks at in one query. It locks none of them.
 pub(super) const PAGE: usize = 1_000;
 /// How many rows a sweep deletes in one statement: locks are short.
@@ -242,22 +247,22 @@ impl<P: Pool> Table<P> {
         }
     }
 
-    /// Runs a touch, and asks by `is_due`, of a row that is there, why it has changed nothing, if so.
+    /// Runs a touch, and asks by `why_not`, of a row that is there, why it has changed nothing, if so.
     #[cfg(any(feature = "_mysql", feature = "_sqlite"))]
     pub(super) async fn touch(
         &self,
         statement: &Arc<str>,
         values: &[Value<'_>],
-        is_due: &Arc<str>,
+        why_not: &Arc<str>,
         row: &[Value<'_>],
     ) -> Result<Touched, P::Error> {
         if self.pool.execute(statement, values).await? != 0 {
             return Ok(Touched::Done);
         }
-        Ok(match self.pool.row(is_due, row).await? {
+        Ok(match self.pool.row(why_not, row).await? {
             None => Touched::Gone,
-            Some((0, _)) => Touched::NotDue,
-            // It has just been shortened, or was locked.
+            Some((NOT_DUE, _)) => Touched::NotDue,
+            Some((SHORTENED, _)) => Touched::Shortened,
             Some(_) => Touched::Busy,
         })
     }
@@ -399,11 +404,12 @@ macro_rules! sql_store {
             async fn touch(
                 &self,
                 id: SessionId,
-                due_before: OffsetDateTime,
+                due: std::ops::RangeInclusive<OffsetDateTime>,
                 expiry: OffsetDateTime,
             ) -> Result<Touched, BoxError> {
                 let id = id.to_string();
-                match self.touch_row(&id, due_before.into(), expiry.into()).await {
+                let (from, to) = due.into_inner();
+                match self.touch_row(&id, [from, to, expiry].map(Value::time)).await {
                     Ok(touched) => Ok(touched),
                     Err(error) if matches!(P::kind(&error), ErrorKind::Conflict | ErrorKind::Locked) => Ok(Touched::Busy),
                     Err(error) => Err(self.table.error(error).into()),

@@ -7,7 +7,10 @@ use time::OffsetDateTime;
 
 use super::{
     release::{OwnStore, Record, RecordRef, SessionId, StoreError, session_store},
-    sql::{ErrorKind, PAGE, Pool, Statements, Table, Value, checked_name, parameters, sql_store},
+    sql::{
+        BUSY, ErrorKind, NOT_DUE, PAGE, Pool, SHORTENED, Statements, Table, Value, checked_name,
+        parameters, sql_store,
+    },
     touch::{EncodedLoad, FirstTouch, Touch, Touched},
 };
 use crate::{schedule::Millis, session::for_each_release};
@@ -56,8 +59,7 @@ impl SqlitePool for sqlx_0_9::SqlitePool {}
 pub struct SqliteStore<P> {
     table: Table<P>,
     touch: Arc<str>,
-    /// Nobody locks a row here: one that is there is not due.
-    is_there: Arc<str>,
+    why_not: Arc<str>,
 }
 
 /// As far as its functions for times go.
@@ -126,13 +128,19 @@ impl<P: SqlitePool> SqliteStore<P> {
 
     fn in_table(pool: P, table: &str) -> Self {
         let name = format!(r#""{table}""#);
+        let is_as_seen = format!("{EXPIRY} >= julianday(?2)");
+        let is_due = format!("{EXPIRY} <= julianday(?3) and {EXPIRY} < julianday(?4)");
         Self {
             touch: format!(
-                "update {name} set expiry_date = ?3 where id = ?1 and {EXPIRY} <= julianday(?2) \
-                 and {EXPIRY} < julianday(?3) and {EXPIRY} > {NOW}"
+                "update {name} set expiry_date = ?4 \
+                 where id = ?1 and {is_as_seen} and {is_due} and {EXPIRY} > {NOW}"
             )
             .into(),
-            is_there: format!("select 0, x'' from {name} where id = ? and {EXPIRY} > {NOW}").into(),
+            why_not: format!(
+                "select case when not ({is_due}) then {NOT_DUE} when {is_as_seen} then {BUSY} else {SHORTENED} end, x'' \
+                 from {name} where id = ?1 and {EXPIRY} > {NOW}"
+            )
+            .into(),
             table: Table::new(pool, "SqliteStore", statements(&name), name),
         }
     }
@@ -165,20 +173,15 @@ impl<P: SqlitePool> SqliteStore<P> {
     async fn touch_row(
         &self,
         id: &str,
-        due_before: Millis,
-        expiry: Millis,
+        [from, to, expiry]: [Value<'_>; 3],
     ) -> Result<Touched, P::Error> {
         let Self {
             table,
             touch,
-            is_there,
+            why_not,
         } = self;
-        let values = [
-            Value::Text(id),
-            Value::time(due_before),
-            Value::time(expiry),
-        ];
-        table.touch(touch, &values, is_there, &values[..1]).await
+        let values = [Value::Text(id), from, to, expiry];
+        table.touch(touch, &values, why_not, &values).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a store must be able to do for a refresh, beside what tower-sessions asks of it.
 
+use std::ops::RangeInclusive;
+
 use axum::BoxError;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -13,8 +15,8 @@ use crate::schedule::Millis;
 /// happen in the store itself, in one step, so it is a trait of its own, the same for every release of tower-sessions. A
 /// store that implements both promises:
 ///
-/// - [`touch`](Self::touch) is atomic, and does nothing unless the record is live and its expiry is at or before
-///   `due_before` and before `expiry`: it never creates, shortens or revives.
+/// - [`touch`](Self::touch) is atomic, and does nothing unless the record is live and its expiry is within `due` and before
+///   `expiry`: it never creates, shortens or revives, and a session that somebody has shortened meanwhile stays so.
 /// - `SessionStore::load` reports the record's true expiry, a touch's included, to the millisecond.
 /// - `SessionStore::create` is implemented, since the default one calls `save`, which creates nothing here. Where the record's
 ///   id is taken, it gives the record another one, as tower-sessions asks.
@@ -36,14 +38,17 @@ use crate::schedule::Millis;
     note = "tower-sessions' `CachingSessionStore` can't be reached inside: its cache would go on serving the old expiry unless each touch goes through it, as `Serialized` does"
 )]
 pub trait Touch: Send + Sync + 'static {
-    /// Moves the expiry of a live record to `expiry` if it is at or before `due_before` and before `expiry`.
+    /// Moves the expiry of a live record to `expiry` if it is within `due` and before `expiry`.
+    ///
+    /// `due` begins a second before the expiry that the request has seen, since a store may round. A record that expires
+    /// earlier than that has been given another lifetime meanwhile: the answer is [`Touched::Shortened`].
     ///
     /// # Errors
     /// If the store can't be reached or refuses.
     fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> impl Future<Output = Result<Touched, BoxError>> + Send;
 
@@ -160,6 +165,9 @@ pub enum Touched {
     Gone,
     /// Somebody else is writing the record, or has it locked, and the store has not waited: nothing was done.
     Busy,
+    /// The record expires before it is due, and so earlier than it did: somebody has given it another lifetime. Nothing was
+    /// done.
+    Shortened,
 }
 
 impl Touched {
@@ -170,6 +178,7 @@ impl Touched {
             Self::NotDue => "not_due",
             Self::Gone => "gone",
             Self::Busy => "busy",
+            Self::Shortened => "shortened",
         }
     }
 }

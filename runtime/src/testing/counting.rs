@@ -1,8 +1,11 @@
 //! A store that counts what is asked of it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::BoxError;
@@ -131,11 +134,11 @@ impl<S: Touch> Touch for CountingStore<S> {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> Result<Touched, BoxError> {
         Counters::add(&self.counts.touches);
-        self.store.touch(id, due_before, expiry).await
+        self.store.touch(id, due, expiry).await
     }
 
     fn latest_expiry(&self) -> OffsetDateTime {

@@ -57,7 +57,14 @@ async fn touches_send_the_same<B: Backend>(
         let expiry = expiry_date + Duration::HOUR;
         let before = proxy.sent();
         assert_eq!(
-            store.touch(record.id.into(), expiry, expiry).await.unwrap(),
+            store
+                .touch(
+                    record.id.into(),
+                    OffsetDateTime::UNIX_EPOCH..=expiry,
+                    expiry
+                )
+                .await
+                .unwrap(),
             Touched::Done
         );
         sent.push(proxy.sent() - before);
@@ -167,7 +174,12 @@ async fn written(
     for _ in 0..5 {
         record.expiry_date += Duration::HOUR;
         let before = log().await;
-        let touched = store.touch(record.id.into(), record.expiry_date, record.expiry_date);
+        let expiry = record.expiry_date;
+        let touched = store.touch(
+            record.id.into(),
+            OffsetDateTime::UNIX_EPOCH..=expiry,
+            expiry,
+        );
         assert_eq!(touched.await.unwrap(), Touched::Done);
         touch = touch.min(log().await - before);
         record.expiry_date += Duration::HOUR;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -42,7 +43,12 @@ async fn a_record_that_is_a_map_of_its_fields_is_one<B: Backend>(backend: B) {
     }
     assert_eq!(store.load(&record.id).await.unwrap(), Some(record.clone()));
     record.expiry_date += Duration::HOUR;
-    let touched = store.touch(record.id.into(), record.expiry_date, record.expiry_date);
+    let expiry = record.expiry_date;
+    let touched = store.touch(
+        record.id.into(),
+        OffsetDateTime::UNIX_EPOCH..=expiry,
+        expiry,
+    );
     assert_eq!(touched.await.unwrap(), Touched::Done);
     assert_eq!(store.load(&record.id).await.unwrap(), Some(record.clone()));
     record.data.insert("more".into(), json!(1));
@@ -101,10 +107,10 @@ impl Touch for Wrong {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> std::result::Result<Touched, axum::BoxError> {
-        self.store.touch(id, due_before, expiry).await
+        self.store.touch(id, due, expiry).await
     }
 }
 
@@ -199,7 +205,7 @@ impl Touch for Broken {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> std::result::Result<Touched, axum::BoxError> {
         let before = self.live(id);
@@ -228,15 +234,24 @@ impl Touch for Broken {
             return Ok(Touched::Gone);
         };
         let current = record.expiry_date;
+        let (from, to) = due.into_inner();
         let is_due = match self.breaks {
-            "it expires after `due_before`" => current < expiry,
-            "it expires just at `due_before`" => current < due_before && current < expiry,
-            "a touch never shortens" => current <= due_before && current != expiry,
-            "a touch that changes nothing is not due" => current <= due_before && current <= expiry,
-            _ => current <= due_before && current < expiry,
+            "it expires after `due`" => current < expiry,
+            "it expires just at the end of `due`" => current < to && current < expiry,
+            "a touch never shortens" => current <= to && current != expiry,
+            "a touch that changes nothing is not due" => current <= to && current <= expiry,
+            _ => current <= to && current < expiry,
         };
         if !is_due {
             return Ok(Touched::NotDue);
+        }
+        let is_shortened = match self.breaks {
+            "it expires before `due`" => false,
+            "it expires just at the beginning of `due`" => current <= from,
+            _ => current < from,
+        };
+        if is_shortened {
+            return Ok(Touched::Shortened);
         }
         record.expiry_date = expiry;
         if self.breaks == "load reports the new expiry, and the same data" {
@@ -257,8 +272,10 @@ async fn the_suite_notices_each_promise_that_is_broken() {
         "an expired record is gone",
         "a touch revives nothing",
         "load reports the new expiry, and the same data",
-        "it expires after `due_before`",
-        "it expires just at `due_before`",
+        "it expires after `due`",
+        "it expires before `due`",
+        "it expires just at the end of `due`",
+        "it expires just at the beginning of `due`",
         "a touch never shortens",
         "a touch that changes nothing is not due",
         "there is no such record",
@@ -365,7 +382,13 @@ async fn the_upstream_crates_sessions_are_ours_and_the_reverse<B: Backend>(backe
     );
     let expiry = now + Duration::hours(2);
     assert_eq!(
-        ours.touch(record.id.into(), expiry, expiry).await.unwrap(),
+        ours.touch(
+            record.id.into(),
+            OffsetDateTime::UNIX_EPOCH..=expiry,
+            expiry
+        )
+        .await
+        .unwrap(),
         Touched::Done
     );
     // Touched by ours, read, saved and read by theirs and ours.
@@ -431,7 +454,14 @@ async fn on_redis_a_touch_moves_the_expiry_in_the_record_too() {
                 theirs.create(&mut record).await
             };
             created.unwrap();
-            let touched = ours.touch(record.id.into(), expiry, expiry).await.unwrap();
+            let touched = ours
+                .touch(
+                    record.id.into(),
+                    OffsetDateTime::UNIX_EPOCH..=expiry,
+                    expiry,
+                )
+                .await
+                .unwrap();
             assert_eq!(touched, Touched::Done);
             let touched = Record {
                 expiry_date: expiry,

@@ -238,7 +238,13 @@ async fn a_server_that_is_out_of_memory_still_touches_what_it_has() {
     limit.unwrap();
     let expiry = record.expiry_date + Duration::DAY;
     let store = backend.touching();
-    let touched = store.touch(record.id.into(), expiry, expiry).await;
+    let touched = store
+        .touch(
+            record.id.into(),
+            OffsetDateTime::UNIX_EPOCH..=expiry,
+            expiry,
+        )
+        .await;
     assert_eq!(touched.unwrap(), Touched::Done);
     assert!(store.save(&record).await.is_err());
     store.check().await.unwrap();
@@ -326,7 +332,11 @@ async fn in_a_cluster_every_client_keeps_the_promises_of_touch() {
         fred.create(&mut record).await.unwrap();
         let expiry = record.expiry_date + Duration::DAY;
         let touched = redis_rs
-            .touch(record.id.into(), expiry, expiry)
+            .touch(
+                record.id.into(),
+                OffsetDateTime::UNIX_EPOCH..=expiry,
+                expiry,
+            )
             .await
             .unwrap();
         assert_eq!(touched, Touched::Done);

@@ -57,7 +57,10 @@ async fn created(store: &impl SessionStore, left: Duration) -> Record {
 /// Touches a session to two weeks from now.
 async fn touched(store: &impl Touch, id: Id) -> Touched {
     let expiry = OffsetDateTime::now_utc() + Duration::weeks(2);
-    store.touch(id.into(), expiry, expiry).await.unwrap()
+    store
+        .touch(id.into(), OffsetDateTime::UNIX_EPOCH..=expiry, expiry)
+        .await
+        .unwrap()
 }
 
 mod every_store_keeps_the_promises_of_touch_on_sqlx_0_9 {
@@ -383,7 +386,11 @@ async fn on_sqlite_a_touch_writes_one_page() {
             .await
             .unwrap();
         let expiry = second + Duration::milliseconds(milliseconds);
-        let touch = store.touch(record.id.into(), expiry, expiry);
+        let touch = store.touch(
+            record.id.into(),
+            OffsetDateTime::UNIX_EPOCH..=expiry,
+            expiry,
+        );
         assert_eq!(touch.await.unwrap(), Touched::Done);
         let written = fs::metadata(&log).unwrap().len();
         assert_eq!(written, HEADER + PAGE, "{milliseconds}");
@@ -529,7 +536,13 @@ async fn says_migrate(store: &(impl SessionStore + Touch)) {
     let error = store.load(&Id::default()).await.unwrap_err().to_string();
     assert!(error.contains("::migrate`"), "{error}");
     let expiry = OffsetDateTime::now_utc();
-    let touch = store.touch(Id::default().into(), expiry, expiry).await;
+    let touch = store
+        .touch(
+            Id::default().into(),
+            OffsetDateTime::UNIX_EPOCH..=expiry,
+            expiry,
+        )
+        .await;
     assert_eq!(touch.unwrap_err().to_string(), error);
     let mut record = Record {
         id: Id::default(),
@@ -592,21 +605,30 @@ async fn every_form_of_a_touch_on_mysql_does_the_same() {
             expiry_date: expiry_date.replace_nanosecond(0).unwrap(),
         };
         store.create(&mut record).await.unwrap();
-        let touch = |due_before, expiry| store.touch(record.id.into(), due_before, expiry);
+        let touch = |due, expiry| store.touch(record.id.into(), due, expiry);
         let (expiry, later) = (record.expiry_date, record.expiry_date + Duration::HOUR);
         let millisecond = Duration::MILLISECOND;
-        for (due_before, expiry, touched) in [
-            (expiry - millisecond, later, Touched::NotDue),
-            (later, expiry, Touched::NotDue),
-            (expiry, later, Touched::Done),
-            (expiry, later, Touched::NotDue),
+        for (due, expiry, touched) in [
+            (
+                expiry - millisecond..=expiry - millisecond,
+                later,
+                Touched::NotDue,
+            ),
+            (expiry + millisecond..=later, later, Touched::Shortened),
+            (expiry..=later, expiry, Touched::NotDue),
+            (expiry..=expiry, later, Touched::Done),
+            (expiry..=expiry, later, Touched::NotDue),
         ] {
-            assert_eq!(touch(due_before, expiry).await.unwrap(), touched, "{form}");
+            assert_eq!(touch(due, expiry).await.unwrap(), touched, "{form}");
         }
         let found = store.load(&record.id).await.unwrap().unwrap();
         assert_eq!((found.data, found.expiry_date), (record.data, later));
         store.delete(&record.id).await.unwrap();
-        assert_eq!(touch(later, later).await.unwrap(), Touched::Gone, "{form}");
+        assert_eq!(
+            touch(later..=later, later).await.unwrap(),
+            Touched::Gone,
+            "{form}"
+        );
         assert_eq!(store.touch_form(), form, "it was understood");
     }
 }

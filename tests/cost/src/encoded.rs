@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -79,14 +80,15 @@ impl Touch for EncodedStore {
     async fn touch(
         &self,
         id: SessionId,
-        due_before: OffsetDateTime,
+        due: RangeInclusive<OffsetDateTime>,
         expiry: OffsetDateTime,
     ) -> std::result::Result<Touched, BoxError> {
         let now = OffsetDateTime::now_utc();
         let mut sessions = self.lock();
         Ok(match sessions.get_mut(&id.0) {
             Some(kept) if kept.expiry <= now => Touched::Gone,
-            Some(kept) if kept.expiry > due_before || kept.expiry >= expiry => Touched::NotDue,
+            Some(kept) if kept.expiry > *due.end() || kept.expiry >= expiry => Touched::NotDue,
+            Some(kept) if kept.expiry < *due.start() => Touched::Shortened,
             Some(kept) => {
                 kept.expiry = expiry;
                 Touched::Done

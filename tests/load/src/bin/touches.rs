@@ -42,7 +42,11 @@ impl<T: Touch, S: SessionStore> Work<T, S> {
         match self {
             Self::Touch(store) => {
                 let touched = store
-                    .touch(SessionId::from(record.id), expiry, expiry)
+                    .touch(
+                        SessionId::from(record.id),
+                        OffsetDateTime::UNIX_EPOCH..=expiry,
+                        expiry,
+                    )
                     .await;
                 assert_eq!(touched.expect("the store answers"), Touched::Done);
             }
