@@ -10,7 +10,7 @@ pub const WAYS: [&str; 4] = ["floor", "by-hand", "always-save", "session-refresh
 /// `session-refresh`, but by a clock that `/ahead/{seconds}` moves.
 pub const ACCELERATED: &str = "session-refresh-accelerated";
 /// The peers, which are compared on Redis.
-pub const PEERS: [&str; 2] = ["actix-session", "axum_session"];
+pub const PEERS: [&str; 3] = ["actix-session", "axum_session", "pavex_session"];
 /// The stores.
 pub const STORES: [&str; 3] = ["redis", "postgres", "sqlite"];
 

@@ -52,11 +52,17 @@ impl Server {
     pub fn start(way: &'static str, store: &str, port: u16, folder: &Path) -> Self {
         let beside = std::env::current_exe().expect("this program has a path");
         let file = folder.join(format!("{way}-{port}.sqlite3"));
-        let process = Command::new(beside.with_file_name("serve"))
+        // Pavex can't be built together with axum.
+        let program = if way == "pavex_session" {
+            "serve-pavex"
+        } else {
+            "serve"
+        };
+        let process = Command::new(beside.with_file_name(program))
             .args([way, store, &port.to_string()])
             .arg(&file)
             .spawn()
-            .expect("the server has been built: `cargo build --release`");
+            .expect("the servers have been built: the guide `costs` says how");
         let server = Self {
             way,
             port,
