@@ -416,7 +416,14 @@ async fn a_lifetime_that_another_request_has_set_is_not_refreshed_away<K: Sessio
         session.save().await.unwrap();
     }
 
+    async fn undoes(session: Session, gate: axum::Extension<Gate>) {
+        session.insert("x", "y").await.unwrap();
+        gate.pass().await;
+        session.remove_value("x").await.unwrap();
+    }
+
     let routes = (routes())
+        .route("/undoes", get(undoes))
         .route("/looked_up", get(looked_up))
         .route("/reloaded", get(reloaded))
         .route("/saves", get(saves));
@@ -427,7 +434,7 @@ async fn a_lifetime_that_another_request_has_set_is_not_refreshed_away<K: Sessio
         .start()
         .await;
     // Whether it is refreshed, or saved as it was.
-    for path in ["/looked_up", "/reloaded", "/saves"] {
+    for path in ["/looked_up", "/reloaded", "/saves", "/undoes"] {
         let client = entered(&site, "plainly").await;
         site.clock.advance(2 * DAY);
         let answer = site
@@ -436,7 +443,9 @@ async fn a_lifetime_that_another_request_has_set_is_not_refreshed_away<K: Sessio
             })
             .await;
         assert!(about(site.left(&client).await, Duration::HOUR), "{path}");
-        if path != "/saves" {
+        if path == "/undoes" {
+            assert_eq!(answer.cookie_age(), Some(Duration::HOUR));
+        } else if path != "/saves" {
             assert_eq!(answer.outcome(), "not_due", "{path}");
             let left = answer.expires_at().unwrap() - site.clock.now();
             assert!(about(left, Duration::HOUR), "{path}");

@@ -77,7 +77,7 @@ async fn race<B: Backend>(system: &mut System<B>, mut world: World, asks: &[Ask]
         system.send(no, ask, cookie);
     }
     let mut seen = Seen {
-        may_be_busy: B::SKIPS_LOCKED,
+        may_be_busy: B::MAY_BE_BUSY,
         ..Seen::default()
     };
     for no in begun.requests.keys() {
@@ -106,7 +106,7 @@ async fn race<B: Backend>(system: &mut System<B>, mut world: World, asks: &[Ask]
 struct Seen {
     answers: BTreeMap<No, Answer>,
     store: BTreeMap<No, Record>,
-    /// Whether a touch does not wait for somebody who writes the session.
+    /// Whether a touch may find that somebody else is writing the session.
     may_be_busy: bool,
 }
 

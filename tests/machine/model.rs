@@ -164,8 +164,15 @@ pub struct Request {
 pub enum Stage {
     Decide,
     Touch(Extension),
-    /// What has another request made of the session that arrived then?
+    /// What has another request made of the session? This one arrived then.
     LookAgain(Hours),
+    /// The same, for a save that changes nothing: in the handler, or after it.
+    SaveAgain {
+        in_handler: bool,
+    },
+    Extend {
+        in_handler: bool,
+    },
     Act,
     Look,
     Save,
@@ -233,6 +240,11 @@ impl World {
             Stage::Decide => request.decide(here),
             Stage::Touch(extension) => request.refresh(extension, here),
             Stage::LookAgain(arrived) => request.look_again(arrived, here),
+            Stage::SaveAgain { in_handler } => {
+                request.load_again(here);
+                Stage::Extend { in_handler }
+            }
+            Stage::Extend { in_handler } => request.extend(in_handler, here),
             Stage::Act => request.act(here),
             Stage::Look => request.look(here),
             Stage::Save | Stage::Write => request.save(here),
@@ -442,12 +454,27 @@ impl Request {
 
     /// The session's end and lifetime, as the store has them by now. Its data stays as it was loaded.
     fn load_again(&mut self, here: &mut Here<'_>) -> bool {
-        let data = self.known.take().map(|known| known.data);
+        let (data, terms) = (self.known.take().map(|known| known.data), self.terms);
         let is_there = self.load(here);
         if let (Some(known), Some(data)) = (&mut self.known, data) {
             known.data = data;
         }
+        if !is_there {
+            self.terms = terms;
+        }
         is_there
+    }
+
+    fn extend(&mut self, in_handler: bool, here: &mut Here<'_>) -> Stage {
+        let end = self.terms.end(&here.layer, here.now);
+        if self.known.is_some() {
+            self.touch(end, end, here);
+        }
+        if in_handler {
+            return Stage::Look;
+        }
+        self.send_cookie(here);
+        Stage::Done
     }
 
     fn look_again(&mut self, arrived: Hours, here: &mut Here<'_>) -> Stage {
@@ -603,7 +630,6 @@ impl Request {
             self.data = Some(Data::new());
         }
         match act {
-            Act::Nothing => {}
             Act::Read => self.answer.saw.clone_from(&self.data),
             Act::Write | Act::Fail => {
                 self.insert("written", self.no.to_string());
@@ -611,7 +637,10 @@ impl Request {
             }
             Act::Undo => self.is_modified = true,
             Act::Save if self.id.is_none() => self.create(here),
-            Act::Save => self.write(here),
+            Act::Save if self.write(here) == Touched::Shortened => {
+                return Stage::SaveAgain { in_handler: true };
+            }
+            Act::Nothing | Act::Save => {}
             Act::SetExpiry(said) => self.set_expiry(said, here),
             Act::LogIn(role, said) => {
                 self.renew(here);
@@ -742,13 +771,17 @@ impl Request {
                 // `clear` did not read it.
                 self.load(here);
                 return Stage::Write;
-            } else {
-                self.write(here);
+            } else if self.write(here) == Touched::Shortened {
+                return Stage::SaveAgain { in_handler: false };
             }
-            let id = self.id.expect("it was written");
-            self.answer.cookie = Cookie::Sent(id, self.terms.cookie_age(&here.layer, here.now));
+            self.send_cookie(here);
         }
         Stage::Done
+    }
+
+    fn send_cookie(&mut self, here: &Here<'_>) {
+        let id = self.id.expect("it was written");
+        self.answer.cookie = Cookie::Sent(id, self.terms.cookie_age(&here.layer, here.now));
     }
 
     fn create(&mut self, here: &mut Here<'_>) {
@@ -769,10 +802,12 @@ impl Request {
     }
 
     /// Writes what has changed, if the session is still there. What is unchanged extends it, unless this request has.
-    fn write(&mut self, here: &mut Here<'_>) {
-        let Some(known) = &self.known else { return };
+    fn write(&mut self, here: &mut Here<'_>) -> Touched {
+        let Some(known) = &self.known else {
+            return Touched::Gone;
+        };
         if known.terms.until_last(&here.layer, known.expires) <= here.now {
-            return;
+            return Touched::Gone;
         }
         let end = self.terms.end(&here.layer, here.now);
         if self.keeps_another() || self.data.as_ref() != Some(&known.data) {
@@ -793,17 +828,14 @@ impl Request {
                     record.expires = record.expires.max(was);
                 }
             }
-            return;
+            return Touched::Done;
         }
         let is_at_end = self.stage != Stage::Act;
         let extends = !is_at_end || !(self.has_set_expiry || self.is_refreshed());
-        if extends && !self.is_passive && self.touch(end, end, here) == Touched::Shortened {
-            // It is extended by the lifetime that somebody else has given it.
-            if self.load_again(here) {
-                let end = self.terms.end(&here.layer, here.now);
-                self.touch(end, end, here);
-            }
+        if extends && !self.is_passive {
+            return self.touch(end, end, here);
         }
+        Touched::NotDue
     }
 
     fn write_down(&mut self, expires: Hours) {

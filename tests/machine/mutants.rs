@@ -212,8 +212,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         breaks: (4, "the same, in SQLite"),
         file: "store/sqlite.rs",
-        was: r#"format!("{EXPIRY} <= julianday(?3) and"#,
-        is: r#"format!("(1 or {EXPIRY} <= julianday(?3)) and"#,
+        was: "and {is_as_seen} and {is_due} and {EXPIRY} > {NOW}",
+        is: "and {is_as_seen} and {EXPIRY} < julianday(?4) and {EXPIRY} > {NOW}",
         found_by: &["sqlite"],
     },
     Mutant {

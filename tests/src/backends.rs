@@ -20,8 +20,9 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
     type Plain: SessionStore + Clone;
     /// The store that can touch.
     type Touching: SessionStore + Touch + Clone;
-    /// Whether somebody may have a session locked: a touch does not wait for that.
-    const SKIPS_LOCKED: bool = false;
+    /// Whether a touch may find that somebody else is writing the session: it waits for no lock, or it asks in a second statement
+    /// why it has done nothing, and by then the session is due again.
+    const MAY_BE_BUSY: bool = false;
 
     /// Connects, and creates what must exist.
     ///
@@ -141,6 +142,7 @@ pub struct Sqlite {
 impl Backend for Sqlite {
     type Plain = tower_sessions_sqlx_store::SqliteStore;
     type Touching = SqliteStore<SqlitePool>;
+    const MAY_BE_BUSY: bool = true;
 
     async fn connect() -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");
@@ -205,7 +207,7 @@ pub struct Postgres {
 impl Backend for Postgres {
     type Plain = tower_sessions_sqlx_store::PostgresStore;
     type Touching = PostgresStore<PgPool>;
-    const SKIPS_LOCKED: bool = true;
+    const MAY_BE_BUSY: bool = true;
 
     async fn connect() -> Self {
         let pool = PgPool::connect(&url("POSTGRES_URL"))
@@ -272,7 +274,7 @@ pub struct MySql {
 impl Backend for MySql {
     type Plain = tower_sessions_sqlx_store::MySqlStore;
     type Touching = MySqlStore<MySqlPool>;
-    const SKIPS_LOCKED: bool = true;
+    const MAY_BE_BUSY: bool = true;
 
     async fn connect() -> Self {
         let pool = MySqlPool::connect(&url("MYSQL_URL"))

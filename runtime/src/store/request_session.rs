@@ -157,7 +157,7 @@ const JUST_NOW: Duration = Duration::milliseconds(500);
 
 /// Why tower-sessions will save the session next.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum NextSave {
+pub(super) enum NextSave {
     /// Somebody wants it saved, and so extended.
     #[default]
     Asked,
@@ -174,7 +174,11 @@ pub(super) enum Save {
     /// The store has the data, and the session is not to be extended, or has been.
     Nothing,
     /// The store has the data: its expiry is moved from where the request has seen it.
-    Touch { seen: Millis, expiry: Millis },
+    Touch {
+        seen: Millis,
+        expiry: Millis,
+        reason: NextSave,
+    },
     /// The data has changed, or what the session keeps of its lifetime.
     Write {
         expiry: Millis,
@@ -464,10 +468,14 @@ impl RequestSession {
         self.state().notice_saved(now, dated);
     }
 
-    pub(super) fn save(&self, record: RecordRef<'_>) -> Save {
+    /// Why tower-sessions saves the session. What comes after that is asked for, until somebody says otherwise.
+    pub(super) fn take_reason(&self) -> NextSave {
+        std::mem::take(&mut self.state().next_save)
+    }
+
+    pub(super) fn save(&self, record: RecordRef<'_>, reason: NextSave) -> Save {
         let (now, settings) = (self.common.now(), &self.common.settings);
         let mut state = self.state();
-        let reason = std::mem::take(&mut state.next_save);
         if reason != NextSave::Asked {
             state.date_cookie(now, settings);
         }
@@ -503,6 +511,7 @@ impl RequestSession {
             NextSave::Asked | NextSave::AtEnd => Save::Touch {
                 seen: known.expiry,
                 expiry,
+                reason,
             },
         }
     }

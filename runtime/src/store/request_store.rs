@@ -154,15 +154,20 @@ impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
             let loaded = self.store.load(id).await?;
             self.request.learn_load(id, loaded);
         }
-        match self.request.save(record) {
+        match self.request.save(record, self.request.take_reason()) {
             Save::Nothing => {}
-            Save::Touch { seen, expiry } => {
+            Save::Touch {
+                seen,
+                expiry,
+                reason,
+            } => {
                 let to = Extension::always(expiry);
                 // A failure is reported; a page that has changed nothing does not fail for it.
                 let touched = self.request.touch_record(id, seen, to).await;
+                // Another request has given it another lifetime: it is extended by that, and so is its cookie.
                 if let Ok(Touched::Shortened) = touched
                     && self.request.look_again(id).await.is_ok()
-                    && let Save::Touch { seen, expiry } = self.request.save(record)
+                    && let Save::Touch { seen, expiry, .. } = self.request.save(record, reason)
                 {
                     let to = Extension::always(expiry);
                     let _ = self.request.touch_record(id, seen, to).await;
