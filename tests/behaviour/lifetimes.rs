@@ -36,6 +36,7 @@ on_touching_stores![
     a_lifetime_that_is_set_again_writes_nothing,
     a_lifetime_that_another_request_has_set_holds_at_once,
     a_lifetime_that_another_request_has_set_is_not_refreshed_away,
+    nor_by_a_request_that_has_something_to_write,
     a_lifetime_holds_in_another_process_and_after_a_restart,
     a_handler_that_saves_itself_keeps_its_lifetime,
     a_session_from_before_gets_a_lifetime_of_its_own,
@@ -382,7 +383,8 @@ async fn a_lifetime_that_another_request_has_set_holds_at_once<K: Sessions>(sess
     assert!(about(site.left(&client).await, Duration::HOUR));
 }
 
-async fn a_lifetime_that_another_request_has_set_is_not_refreshed_away<K: Sessions>(sessions: K) {
+/// Routes where another request comes in between.
+fn waiting_routes() -> Router {
     #[session_refresh(interval = "24h", user = FoundAtGate)]
     async fn looked_up() {}
 
@@ -410,6 +412,11 @@ async fn a_lifetime_that_another_request_has_set_is_not_refreshed_away<K: Sessio
     #[session_refresh(interval = "24h", user = Reloads)]
     async fn reloaded() {}
 
+    async fn fills_cart_for_an_hour(session: Session) {
+        session.insert("cart", 1).await.unwrap();
+        session.set_expiry(expiry("hour").unwrap());
+    }
+
     async fn saves(session: Session, gate: axum::Extension<Gate>) {
         session.load().await.unwrap();
         gate.pass().await;
@@ -422,17 +429,23 @@ async fn a_lifetime_that_another_request_has_set_is_not_refreshed_away<K: Sessio
         session.remove_value("x").await.unwrap();
     }
 
-    let routes = (routes())
+    (routes())
         .route("/undoes", get(undoes))
         .route("/looked_up", get(looked_up))
         .route("/reloaded", get(reloaded))
-        .route("/saves", get(saves));
-    let site = Setup::new(routes)
+        .route("/saves", get(saves))
+        .route("/cart", post(fills_cart_for_an_hour))
+}
+
+fn waiting<K: Sessions>(routes: Router, sessions: &K) -> Setup<K> {
+    Setup::new(routes)
         .without_user_source()
         .expiry(Expiry::OnInactivity(14 * DAY))
-        .on(sessions)
-        .start()
-        .await;
+        .on(sessions.clone())
+}
+
+async fn a_lifetime_that_another_request_has_set_is_not_refreshed_away<K: Sessions>(sessions: K) {
+    let site = waiting(waiting_routes(), &sessions).start().await;
     // Whether it is refreshed, or saved as it was.
     for path in ["/looked_up", "/reloaded", "/saves", "/undoes"] {
         let client = entered(&site, "plainly").await;
@@ -440,17 +453,62 @@ async fn a_lifetime_that_another_request_has_set_is_not_refreshed_away<K: Sessio
         let answer = site
             .during(&client, path, async {
                 client.post("/enter/hour").await;
+                site.clock.advance(Duration::HOUR / 2);
             })
             .await;
-        assert!(about(site.left(&client).await, Duration::HOUR), "{path}");
+        let left = site.left(&client).await;
+        if path == "/saves" || path == "/undoes" {
+            assert!(about(left, Duration::HOUR), "{path}: {left}");
+        } else {
+            assert!(about(left, Duration::HOUR / 2), "{path}: {left}");
+            assert_eq!(answer.outcome(), "not_due", "{path}");
+            let told = answer.expires_at().unwrap() - site.clock.now();
+            assert!(about(told, Duration::HOUR / 2), "{path}: {told}");
+        }
         if path == "/undoes" {
             assert_eq!(answer.cookie_age(), Some(Duration::HOUR));
-        } else if path != "/saves" {
-            assert_eq!(answer.outcome(), "not_due", "{path}");
-            let left = answer.expires_at().unwrap() - site.clock.now();
-            assert!(about(left, Duration::HOUR), "{path}");
         }
     }
+}
+
+async fn nor_by_a_request_that_has_something_to_write<K: Sessions>(sessions: K) {
+    async fn remember(session: Session, request: Request, next: Next) -> Response {
+        session.set_expiry(expiry("remember").unwrap());
+        next.run(request).await
+    }
+
+    let site = waiting(waiting_routes(), &sessions).start().await;
+    // It sets what the session has.
+    let remembering = waiting(waiting_routes().layer(from_fn(remember)), &sessions)
+        .clock(&site.clock)
+        .start()
+        .await;
+    let client = entered(&site, "remember").await;
+    let there = remembering.welcome(&client);
+    site.clock.advance(2 * DAY);
+    remembering
+        .during(&there, "/looked_up", async {
+            client.post("/cart").await;
+        })
+        .await;
+    assert!(about(site.left(&client).await, Duration::HOUR));
+    assert_eq!(site.value(&client, "cart").await, Some(1.into()));
+
+    // It has to write down what a new limit counts from.
+    let limited = waiting(waiting_routes(), &sessions)
+        .max_lifetime(60 * DAY)
+        .clock(&site.clock)
+        .start()
+        .await;
+    let client = entered(&site, "plainly").await;
+    let there = limited.welcome(&client);
+    site.clock.advance(2 * DAY);
+    limited
+        .during(&there, "/reloaded", async {
+            client.post("/enter/hour").await;
+        })
+        .await;
+    assert!(about(site.left(&client).await, Duration::HOUR));
 }
 
 async fn a_lifetime_holds_in_another_process_and_after_a_restart<K: Sessions>(sessions: K) {

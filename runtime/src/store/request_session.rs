@@ -280,10 +280,11 @@ impl State {
 
     /// When a session ends that is saved now.
     fn end(&self, now: Millis, dated: OffsetDateTime, settings: &Settings) -> Millis {
-        if self.layer.is_some() {
+        if self.layer.is_some() || self.own().expiry.is_some() {
             return self.lifetime(settings).end_at(now);
         }
-        // Saved by a layer between tower-sessions' and ours, before the request has come here: its date is all that is known.
+        // Saved by a layer between tower-sessions' and ours, before the request has come here: of a session without a lifetime of
+        // its own, its date is all that is known.
         let left = Millis::from(dated).since(Millis::now());
         let end = now.saturating_add(left);
         self.own.end(settings).map_or(end, |limit| limit.min(end))
@@ -547,7 +548,8 @@ impl RequestSession {
             }
         }
         let Extension { expiry, due_before } = extension;
-        let touch = Arc::clone(&self.store).touch(id, from..=due_before, expiry);
+        let due = from.min(due_before)..=due_before;
+        let touch = Arc::clone(&self.store).touch(id, due, expiry);
         let touched = attempts.touch(id, extension, touch).await?;
         Ok(self.learn_touch(id, touched, expiry, None))
     }
@@ -693,8 +695,17 @@ impl RequestSession {
         };
         let mut state = self.state();
         if let Some(known) = state.known_mut(id) {
-            (known.expiry, known.kept) = (expiry, kept);
+            known.expiry = expiry;
+            let was = std::mem::replace(&mut known.kept, kept);
             state.own = kept;
+            // What was set to what it was is no wish to have it back.
+            let Said {
+                expiry,
+                max_lifetime,
+                ..
+            } = &mut state.said;
+            expiry.take_if(|said| *said == was.expiry);
+            max_lifetime.take_if(|said| *said == was.max_lifetime);
             state.count_from(self.common.now(), &self.common.settings);
         }
         Ok(())

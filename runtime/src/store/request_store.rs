@@ -165,12 +165,15 @@ impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
                 // A failure is reported; a page that has changed nothing does not fail for it.
                 let touched = self.request.touch_record(id, seen, to).await;
                 // Another request has given it another lifetime: it is extended by that, and so is its cookie.
-                if let Ok(Touched::Shortened) = touched
-                    && self.request.look_again(id).await.is_ok()
-                    && let Save::Touch { seen, expiry, .. } = self.request.save(record, reason)
-                {
-                    let to = Extension::always(expiry);
-                    let _ = self.request.touch_record(id, seen, to).await;
+                if let Ok(Touched::Shortened) = touched {
+                    if let Err(error) = self.request.look_again(id).await {
+                        events::load_failed(error);
+                    } else if let Save::Touch { seen, expiry, .. } =
+                        self.request.save(record, reason)
+                    {
+                        let to = Extension::always(expiry);
+                        let _ = self.request.touch_record(id, seen, to).await;
+                    }
                 }
             }
             Save::Write {

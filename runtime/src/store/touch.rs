@@ -156,6 +156,7 @@ pub enum EncodedLoad {
 
 /// What a [`Touch::touch`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Touched {
     /// The record now expires at the time given.
     Done,
@@ -165,7 +166,7 @@ pub enum Touched {
     Gone,
     /// Somebody else is writing the record, or has it locked, and the store has not waited: nothing was done.
     Busy,
-    /// The record expires before it is due, and so earlier than it did: somebody has given it another lifetime. Nothing was
+    /// The record expires before `due` begins, and so earlier than it did: somebody has given it another lifetime. Nothing was
     /// done.
     Shortened,
 }
