@@ -11,6 +11,8 @@ pub const WAYS: [&str; 4] = ["floor", "by-hand", "always-save", "session-refresh
 pub const ACCELERATED: &str = "session-refresh-accelerated";
 /// The peers, which are compared on Redis.
 pub const PEERS: [&str; 3] = ["actix-session", "axum_session", "pavex_session"];
+/// Those whose writes a day can show. Pavex' sessions go by the real clock, by which that day takes minutes.
+pub const PEERS_OF_A_DAY: [&str; 2] = ["actix-session", "axum_session"];
 /// The stores.
 pub const STORES: [&str; 3] = ["redis", "postgres", "sqlite"];
 

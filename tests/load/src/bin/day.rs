@@ -17,7 +17,7 @@ use hyper_util::{
 };
 use session_refresh_cost::{COOKIE, INTERVAL, LIFETIME, record};
 use session_refresh_load::{
-    ACCELERATED, PEERS,
+    ACCELERATED, PEERS_OF_A_DAY,
     fill::{fill, postgres, remove},
     measure::{Reading, Server},
     results,
@@ -63,11 +63,11 @@ async fn main() {
     for store in ["redis", "postgres"] {
         let mut ways = vec!["floor", ACCELERATED, "always-save"];
         if store == "redis" {
-            ways.extend(PEERS);
+            ways.extend(PEERS_OF_A_DAY);
         }
         for way in ways {
             let server = Server::start(way, store, 4400, folder.path());
-            let peer = PEERS.contains(&way);
+            let peer = PEERS_OF_A_DAY.contains(&way);
             let ids = population.fill(store).await;
             if store == "postgres" {
                 quiet().await;

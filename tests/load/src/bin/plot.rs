@@ -10,7 +10,7 @@ use plotters::{
     coord::ranged1d::{AsRangedCoord, ValueFormatter},
     prelude::*,
 };
-use session_refresh_load::{PEERS, STORES, WAYS, results};
+use session_refresh_load::{PEERS, PEERS_OF_A_DAY, STORES, WAYS, results};
 
 const FONT: &str = "sans-serif";
 const SIZE: (u32, u32) = (860, 360);
@@ -117,7 +117,7 @@ fn instructions() {
 fn day() {
     let rows = rows(&results("day.tsv"));
     let mut ways = vec!["session-refresh", "always-save"];
-    ways.extend(PEERS);
+    ways.extend(PEERS_OF_A_DAY);
     bars(
         &picture("day.svg"),
         "Changes in the store per second, a million sessions, the busiest hour (lower is better)",
