@@ -174,11 +174,7 @@ pub(super) enum Save {
     /// The store has the data, and the session is not to be extended, or has been.
     Nothing,
     /// The store has the data: its expiry is moved from where the request has seen it.
-    Touch {
-        seen: Millis,
-        expiry: Millis,
-        reason: NextSave,
-    },
+    Touch { seen: Millis, expiry: Millis },
     /// The data has changed, or what the session keeps of its lifetime.
     Write {
         expiry: Millis,
@@ -512,7 +508,6 @@ impl RequestSession {
             NextSave::Asked | NextSave::AtEnd => Save::Touch {
                 seen: known.expiry,
                 expiry,
-                reason,
             },
         }
     }

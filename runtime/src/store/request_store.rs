@@ -154,13 +154,10 @@ impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
             let loaded = self.store.load(id).await?;
             self.request.learn_load(id, loaded);
         }
-        match self.request.save(record, self.request.take_reason()) {
+        let reason = self.request.take_reason();
+        match self.request.save(record, reason) {
             Save::Nothing => {}
-            Save::Touch {
-                seen,
-                expiry,
-                reason,
-            } => {
+            Save::Touch { seen, expiry } => {
                 let to = Extension::always(expiry);
                 // A failure is reported; a page that has changed nothing does not fail for it.
                 let touched = self.request.touch_record(id, seen, to).await;
@@ -168,9 +165,7 @@ impl<S: Touch + StoreOf<R>, R: 'static> OwnStore<R> for RequestStore<S, R> {
                 if let Ok(Touched::Shortened) = touched {
                     if let Err(error) = self.request.look_again(id).await {
                         events::load_failed(error);
-                    } else if let Save::Touch { seen, expiry, .. } =
-                        self.request.save(record, reason)
-                    {
+                    } else if let Save::Touch { seen, expiry } = self.request.save(record, reason) {
                         let to = Extension::always(expiry);
                         let _ = self.request.touch_record(id, seen, to).await;
                     }

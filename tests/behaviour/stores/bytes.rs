@@ -14,6 +14,8 @@ use tower_sessions::{
     session::{Id, Record},
 };
 
+use super::extend;
+
 /// Something in front of the server that a variable names, and the URL by way of it.
 async fn by_way_of_a_proxy(variable: &str, default_port: u16) -> (Proxy, String) {
     let url = env::var(variable).expect("it is set");
@@ -57,14 +59,7 @@ async fn touches_send_the_same<B: Backend>(
         let expiry = expiry_date + Duration::HOUR;
         let before = proxy.sent();
         assert_eq!(
-            store
-                .touch(
-                    record.id.into(),
-                    OffsetDateTime::UNIX_EPOCH..=expiry,
-                    expiry
-                )
-                .await
-                .unwrap(),
+            extend(store, record.id, expiry).await.unwrap(),
             Touched::Done
         );
         sent.push(proxy.sent() - before);
@@ -175,11 +170,7 @@ async fn written(
         record.expiry_date += Duration::HOUR;
         let before = log().await;
         let expiry = record.expiry_date;
-        let touched = store.touch(
-            record.id.into(),
-            OffsetDateTime::UNIX_EPOCH..=expiry,
-            expiry,
-        );
+        let touched = extend(store, record.id, expiry);
         assert_eq!(touched.await.unwrap(), Touched::Done);
         touch = touch.min(log().await - before);
         record.expiry_date += Duration::HOUR;

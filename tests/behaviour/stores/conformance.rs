@@ -16,6 +16,8 @@ use tower_sessions::{
     session_store::Result,
 };
 
+use super::extend;
+
 on_every_backend!(
     a_record_that_is_a_map_of_its_fields_is_one,
     every_store_keeps_the_promises_of_touch,
@@ -44,11 +46,7 @@ async fn a_record_that_is_a_map_of_its_fields_is_one<B: Backend>(backend: B) {
     assert_eq!(store.load(&record.id).await.unwrap(), Some(record.clone()));
     record.expiry_date += Duration::HOUR;
     let expiry = record.expiry_date;
-    let touched = store.touch(
-        record.id.into(),
-        OffsetDateTime::UNIX_EPOCH..=expiry,
-        expiry,
-    );
+    let touched = extend(&store, record.id, expiry);
     assert_eq!(touched.await.unwrap(), Touched::Done);
     assert_eq!(store.load(&record.id).await.unwrap(), Some(record.clone()));
     record.data.insert("more".into(), json!(1));
@@ -382,13 +380,7 @@ async fn the_upstream_crates_sessions_are_ours_and_the_reverse<B: Backend>(backe
     );
     let expiry = now + Duration::hours(2);
     assert_eq!(
-        ours.touch(
-            record.id.into(),
-            OffsetDateTime::UNIX_EPOCH..=expiry,
-            expiry
-        )
-        .await
-        .unwrap(),
+        extend(&ours, record.id, expiry).await.unwrap(),
         Touched::Done
     );
     // Touched by ours, read, saved and read by theirs and ours.
@@ -454,14 +446,7 @@ async fn on_redis_a_touch_moves_the_expiry_in_the_record_too() {
                 theirs.create(&mut record).await
             };
             created.unwrap();
-            let touched = ours
-                .touch(
-                    record.id.into(),
-                    OffsetDateTime::UNIX_EPOCH..=expiry,
-                    expiry,
-                )
-                .await
-                .unwrap();
+            let touched = extend(&ours, record.id, expiry).await.unwrap();
             assert_eq!(touched, Touched::Done);
             let touched = Record {
                 expiry_date: expiry,

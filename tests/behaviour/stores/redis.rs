@@ -6,7 +6,7 @@ use axum::{Router, routing::get};
 use fred::prelude::{ClientLike as _, Config, KeysInterface as _, Pool};
 use session_refresh::{
     session_refresh,
-    store::{RedisClient, RedisStore, Touch as _, Touched, V0_14, V0_15, conformance},
+    store::{RedisClient, RedisStore, Touched, V0_14, V0_15, conformance},
 };
 use session_refresh_tests::{
     Events, OwnServer, Owned, Setup,
@@ -18,6 +18,8 @@ use tower_sessions::{
     Session, SessionStore,
     session::{Id, Record},
 };
+
+use super::extend;
 
 #[session_refresh(interval = "24h")]
 async fn page(session: Session) -> String {
@@ -238,13 +240,7 @@ async fn a_server_that_is_out_of_memory_still_touches_what_it_has() {
     limit.unwrap();
     let expiry = record.expiry_date + Duration::DAY;
     let store = backend.touching();
-    let touched = store
-        .touch(
-            record.id.into(),
-            OffsetDateTime::UNIX_EPOCH..=expiry,
-            expiry,
-        )
-        .await;
+    let touched = extend(&store, record.id, expiry).await;
     assert_eq!(touched.unwrap(), Touched::Done);
     assert!(store.save(&record).await.is_err());
     store.check().await.unwrap();
@@ -331,14 +327,7 @@ async fn in_a_cluster_every_client_keeps_the_promises_of_touch() {
         let mut record = logged_in();
         fred.create(&mut record).await.unwrap();
         let expiry = record.expiry_date + Duration::DAY;
-        let touched = redis_rs
-            .touch(
-                record.id.into(),
-                OffsetDateTime::UNIX_EPOCH..=expiry,
-                expiry,
-            )
-            .await
-            .unwrap();
+        let touched = extend(&redis_rs, record.id, expiry).await.unwrap();
         assert_eq!(touched, Touched::Done);
         let read = fred.load(&record.id).await.unwrap().unwrap();
         assert!(read.expiry_date - record.expiry_date > Duration::hours(23));

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration as StdDuration};
 
 use async_trait::async_trait;
-use session_refresh::store::{Serialized, Touch as _};
+use session_refresh::store::Serialized;
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Semaphore;
 use tower_sessions::{
@@ -11,6 +11,8 @@ use tower_sessions::{
     session::{Id, Record},
     session_store::Result,
 };
+
+use super::extend;
 
 /// Writes when the test says so, whether or not anybody still waits for it, as a database does.
 #[derive(Clone, Debug)]
@@ -67,11 +69,7 @@ async fn a_touch_that_was_given_up_undoes_no_later_logout() {
     let expiry = record.expiry_date + Duration::HOUR;
     let touch = tokio::spawn({
         let (store, id) = (store.clone(), record.id);
-        async move {
-            store
-                .touch(id.into(), OffsetDateTime::UNIX_EPOCH..=expiry, expiry)
-                .await
-        }
+        async move { extend(&store, id, expiry).await }
     });
     inner.asked.acquire().await.unwrap().forget();
     touch.abort();
@@ -148,10 +146,7 @@ async fn a_cache_that_fills_while_a_session_ends_brings_it_back_to_nobody() {
     reading.await.unwrap().unwrap();
     logout.await.unwrap().unwrap();
     let expiry = record.expiry_date + Duration::HOUR;
-    store
-        .touch(id.into(), OffsetDateTime::UNIX_EPOCH..=expiry, expiry)
-        .await
-        .unwrap();
+    extend(&store, id, expiry).await.unwrap();
     assert_eq!(slow.store.load(&id).await.unwrap(), None);
 }
 
@@ -217,19 +212,11 @@ async fn a_write_that_never_ends_costs_its_own_session_and_no_other() {
             other.expiry_date = expiry;
             assert!(store.load(&other.id).await.unwrap().is_some());
             store.save(&other).await.unwrap();
-            store
-                .touch(other.id.into(), OffsetDateTime::UNIX_EPOCH..=expiry, expiry)
-                .await
-                .unwrap();
+            extend(store, other.id, expiry).await.unwrap();
         }
         // What is under way may arrive yet: nobody else writes the session.
         assert!(store.delete(&stuck.id).await.is_err());
-        assert!(
-            store
-                .touch(stuck.id.into(), OffsetDateTime::UNIX_EPOCH..=expiry, expiry)
-                .await
-                .is_err()
-        );
+        assert!(extend(store, stuck.id, expiry).await.is_err());
     }
     assert!(cached.load(&stuck.id).await.is_err());
     assert!(plain.load(&stuck.id).await.unwrap().is_some());
@@ -258,14 +245,7 @@ async fn made_up_cookies_cost_nobody_else_anything() {
     let began = tokio::time::Instant::now();
     let expiry = victim.expiry_date + Duration::HOUR;
     assert!(store.load(&victim.id).await.unwrap().is_some());
-    store
-        .touch(
-            victim.id.into(),
-            OffsetDateTime::UNIX_EPOCH..=expiry,
-            expiry,
-        )
-        .await
-        .unwrap();
+    extend(&store, victim.id, expiry).await.unwrap();
     store.delete(&victim.id).await.unwrap();
     // The clock stands still unless somebody waits for it.
     assert_eq!(tokio::time::Instant::now(), began);

@@ -18,6 +18,8 @@ use tower_sessions::{
     session::{Id, Record},
 };
 
+use super::extend;
+
 /// Connections to PostgreSQL that are set up by a statement.
 pub(super) async fn postgres(set_up: &'static str) -> PgPool {
     let server = Postgres::connect().await;
@@ -57,10 +59,7 @@ async fn created(store: &impl SessionStore, left: Duration) -> Record {
 /// Touches a session to two weeks from now.
 async fn touched(store: &impl Touch, id: Id) -> Touched {
     let expiry = OffsetDateTime::now_utc() + Duration::weeks(2);
-    store
-        .touch(id.into(), OffsetDateTime::UNIX_EPOCH..=expiry, expiry)
-        .await
-        .unwrap()
+    extend(store, id, expiry).await.unwrap()
 }
 
 mod every_store_keeps_the_promises_of_touch_on_sqlx_0_9 {
@@ -386,11 +385,7 @@ async fn on_sqlite_a_touch_writes_one_page() {
             .await
             .unwrap();
         let expiry = second + Duration::milliseconds(milliseconds);
-        let touch = store.touch(
-            record.id.into(),
-            OffsetDateTime::UNIX_EPOCH..=expiry,
-            expiry,
-        );
+        let touch = extend(&store, record.id, expiry);
         assert_eq!(touch.await.unwrap(), Touched::Done);
         let written = fs::metadata(&log).unwrap().len();
         assert_eq!(written, HEADER + PAGE, "{milliseconds}");
@@ -536,13 +531,7 @@ async fn says_migrate(store: &(impl SessionStore + Touch)) {
     let error = store.load(&Id::default()).await.unwrap_err().to_string();
     assert!(error.contains("::migrate`"), "{error}");
     let expiry = OffsetDateTime::now_utc();
-    let touch = store
-        .touch(
-            Id::default().into(),
-            OffsetDateTime::UNIX_EPOCH..=expiry,
-            expiry,
-        )
-        .await;
+    let touch = extend(store, Id::default(), expiry).await;
     assert_eq!(touch.unwrap_err().to_string(), error);
     let mut record = Record {
         id: Id::default(),
